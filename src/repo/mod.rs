@@ -1,0 +1,1 @@
+//! Floor 3: keys, packs, index and snapshots. Knows chunks, never paths.

@@ -1,0 +1,84 @@
+//! Floor 2: stores of whole named objects, and decorators around them. A store knows nothing of what is in an object.
+
+use std::ops::Range;
+
+/// The kinds of object, which are a store's top-level places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// `config`, the one object that makes a place a repository. Its name is empty.
+    Config,
+    /// `keys/`
+    Key,
+    /// `packs/`
+    Pack,
+    /// `index/`
+    Segment,
+    /// `snapshots/`
+    Snapshot,
+}
+
+/// Where an object is: its kind and its name within it (64 hexadecimal digits; empty for `Kind::Config`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName {
+    pub kind: Kind,
+    pub name: String,
+}
+
+/// What `stat` and `list` tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectInfo {
+    pub name: ObjectName,
+    /// Bytes.
+    pub size: u64,
+    /// When it was put, where the store tells.
+    pub put_at: Option<crate::base::Timestamp>,
+}
+
+/// Room, in bytes, where the store has such a thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    pub total: u64,
+    pub free: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such object (or no such place at all).
+    #[error("{place}: no such object")]
+    Absent { place: String },
+    /// A range goes beyond the object's end: it is truncated.
+    #[error("{place}: too short: {wanted} bytes wanted, {found} found")]
+    Short { place: String, wanted: u64, found: u64 },
+    /// The store is out of room.
+    #[error("{place}: no space left")]
+    Full { place: String },
+    #[error("{place}: permission denied")]
+    Denied { place: String },
+    #[error("{place}: {source}")]
+    Io { place: String, source: std::io::Error },
+    /// A fault that a test planned.
+    #[error("{place}: injected fault")]
+    Injected { place: String },
+}
+
+/// Whole named objects. Everything a repository needs of its storage.
+pub trait Store: Send + Sync {
+    /// Stores the concatenation of `parts` under `name`: afterwards it is durable and whole, or it is not there.
+    /// Putting what is already there is allowed and leaves equal bytes (names are hashes of bytes).
+    fn put(&self, name: &ObjectName, parts: &[&[u8]]) -> Result<(), StoreError>;
+    /// The whole object.
+    fn get(&self, name: &ObjectName) -> Result<Vec<u8>, StoreError>;
+    /// Exactly the bytes of `range`; fewer there are `StoreError::Short`.
+    fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Vec<u8>, StoreError>;
+    fn stat(&self, name: &ObjectName) -> Result<ObjectInfo, StoreError>;
+    /// Calls `each` for every object of `kind`, in no particular order; foreign files are passed over.
+    fn list(&self, kind: Kind, each: &mut dyn FnMut(ObjectInfo)) -> Result<(), StoreError>;
+    /// Deleting what is not there is allowed.
+    fn delete(&self, name: &ObjectName) -> Result<(), StoreError>;
+    /// `None` where the store has no such notion.
+    fn space(&self) -> Result<Option<Space>, StoreError>;
+    /// Whether the place holds nothing at all (or does not exist yet), so that `init` may use it.
+    fn is_vacant(&self) -> Result<bool, StoreError>;
+    /// Where it is, for messages.
+    fn describe(&self) -> String;
+}

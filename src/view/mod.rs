@@ -1,0 +1,1 @@
+//! Floor 5: filesystems that can be driven without a kernel.
