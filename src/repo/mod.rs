@@ -1,5 +1,24 @@
 //! Floor 3: keys, packs, index and snapshots. Knows chunks, never paths.
 
+mod chunk;
 pub mod config;
+mod dry_run;
+mod error;
 pub mod keys;
 pub mod keyslot;
+mod memory;
+mod reader;
+mod repository;
+mod snapshot;
+mod writer;
+
+pub use chunk::{Chunk, ChunkSink, ChunkSource, Class, MAX_CHUNK};
+pub use config::Params;
+pub use dry_run::DryRun;
+pub use error::RepoError;
+pub use keys::Keys;
+pub use memory::MemoryChunks;
+pub use reader::{IndexTotals, Indexed};
+pub use repository::Repository;
+pub use snapshot::{Snapshot, Totals};
+pub use writer::{Writer, Written};

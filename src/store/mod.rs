@@ -1,5 +1,10 @@
 //! Floor 2: stores of whole named objects, and decorators around them. A store knows nothing of what is in an object.
 
+mod local;
+
+pub use local::LocalStore;
+
+use std::fmt;
 use std::ops::Range;
 
 /// The kinds of object, which are a store's top-level places.
@@ -22,6 +27,38 @@ pub enum Kind {
 pub struct ObjectName {
     pub kind: Kind,
     pub name: String,
+}
+
+impl Kind {
+    pub const ALL: [Self; 5] = [Self::Config, Self::Key, Self::Pack, Self::Segment, Self::Snapshot];
+
+    /// The name of its place.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Key => "keys",
+            Self::Pack => "packs",
+            Self::Segment => "index",
+            Self::Snapshot => "snapshots",
+        }
+    }
+}
+
+impl ObjectName {
+    pub fn new(kind: Kind, name: impl fmt::Display) -> Self {
+        Self { kind, name: name.to_string() }
+    }
+
+    pub fn config() -> Self {
+        Self { kind: Kind::Config, name: String::new() }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.as_str())?;
+        if self.name.is_empty() { Ok(()) } else { write!(f, "/{}", self.name) }
+    }
 }
 
 /// What `stat` and `list` tell.
