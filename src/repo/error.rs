@@ -63,7 +63,9 @@ impl RepoError {
     pub fn is_damage(&self) -> bool {
         matches!(
             self,
-            Self::Damaged { .. } | Self::Missing { .. } | Self::Store(StoreError::Absent { .. } | StoreError::Short { .. })
+            Self::Damaged { .. }
+                | Self::Missing { .. }
+                | Self::Store(StoreError::Absent { .. } | StoreError::Short { .. })
         )
     }
 }
