@@ -94,6 +94,18 @@ pub struct DirRef {
     pub bytes: u64,
 }
 
+impl Content {
+    /// The length of the file.
+    pub fn length(&self) -> u64 {
+        self.pieces.iter().fold(0, |sum, piece| sum.saturating_add(piece.len))
+    }
+}
+
+impl DirRef {
+    /// The placeholder in an entry whose directory is yet to be read.
+    pub const UNKNOWN: Self = Self { id: ChunkId([0; 32]), entries: 0, nodes: 0, bytes: 0 };
+}
+
 impl Node {
     pub fn is_dir(&self) -> bool {
         matches!(self.body, Body::Dir(_))
