@@ -1,11 +1,20 @@
 //! Floor 2: stores of whole named objects, and decorators around them. A store knows nothing of what is in an object.
 
+#[cfg(test)]
+pub mod conformance;
+mod fault;
 mod local;
+mod record;
 
+pub use fault::{Fault, FaultStore, Plan};
 pub use local::LocalStore;
+pub use record::{RecordStore, Tally};
 
 use std::fmt;
 use std::ops::Range;
+
+/// No object is longer: what is, is refused before memory is set aside for it.
+pub const MAX_OBJECT: u64 = 256 << 20;
 
 /// The kinds of object, which are a store's top-level places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,6 +68,19 @@ impl fmt::Display for ObjectName {
         f.write_str(self.kind.as_str())?;
         if self.name.is_empty() { Ok(()) } else { write!(f, "/{}", self.name) }
     }
+}
+
+/// The calls of a store, for decorators that tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Op {
+    Put,
+    Get,
+    GetRange,
+    Stat,
+    List,
+    Delete,
+    Space,
+    IsVacant,
 }
 
 /// What `stat` and `list` tell.
