@@ -2,7 +2,10 @@
 
 mod attach;
 pub mod attributes;
+pub mod commit;
+pub mod control;
 pub mod errno;
 mod session;
+pub mod stage;
 
 pub use session::{Cause, Ended, MountError, Session, SessionOptions, Stopper};

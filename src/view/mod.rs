@@ -1,6 +1,8 @@
 //! Floor 5: filesystems that can be driven without a kernel. Here is what they share: attributes as `stat` knows them
 //! and the errors that a file operation may end in. Knows nothing of FUSE and of errnos.
 
+pub mod stage;
+
 use std::io;
 
 use crate::base::Timestamp;
