@@ -2,13 +2,17 @@
 //! snapfold-format(5), "Config", has the byte table.
 
 use crate::base::{RepositoryId, Timestamp};
-use crate::codec::wire::Malformed;
-use crate::codec::{Key, Sizes};
+use crate::codec::wire::{Malformed, Put, Take};
+use crate::codec::{Key, Sizes, seal};
 
 /// The format that this program writes, and the newest that it reads.
 pub const FORMAT: u16 = 1;
 /// Required-feature bits that this program knows.
 pub const FEATURES: u64 = 0;
+
+const MAGIC: &[u8; 8] = b"SNAPFOLD";
+/// Magic, version, features and id.
+const HEADER: usize = 8 + 2 + 8 + 32;
 
 /// Why a config is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,30 +73,185 @@ pub struct Config {
     pub params: Params,
 }
 
+impl Params {
+    /// # Errors
+    /// `Malformed` unless blocks are 4 KiB to 8 MiB, a pack is 1 MiB to 1 GiB, and the level one of zstd's.
+    pub fn check(&self) -> Result<(), Malformed> {
+        let blocks = [self.tree_block, self.small_block, self.large_block];
+        if !blocks.iter().all(|size| (4 << 10..=8 << 20).contains(size)) {
+            return Err(Malformed("block size out of bounds"));
+        }
+        if !(1 << 20..=1 << 30).contains(&self.pack) {
+            return Err(Malformed("pack size out of bounds"));
+        }
+        if !(-7..=22).contains(&self.level) {
+            return Err(Malformed("compression level out of bounds"));
+        }
+        Ok(())
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        for size in [self.chunk.min(), self.chunk.avg(), self.chunk.max()] {
+            out.put_varint(size as u64);
+        }
+        for size in [self.tree_block, self.small_block, self.large_block, self.pack] {
+            out.put_varint(size.into());
+        }
+        out.put_signed(self.level.into());
+    }
+
+    fn decode(take: &mut Take<'_>) -> Result<Self, Malformed> {
+        let params = Self {
+            chunk: Sizes::new(take.varint_u32()?, take.varint_u32()?, take.varint_u32()?)?,
+            tree_block: take.varint_u32()?,
+            small_block: take.varint_u32()?,
+            large_block: take.varint_u32()?,
+            pack: take.varint_u32()?,
+            level: take.signed()?.try_into().map_err(|_| Malformed("compression level out of bounds"))?,
+        };
+        params.check()?;
+        Ok(params)
+    }
+}
+
 impl Header {
     /// The header of a config's bytes.
     ///
     /// # Errors
     /// `Foreign`, then `NewerFormat`, then `UnknownFeature`, before anything else is looked at.
-    pub fn decode(_bytes: &[u8]) -> Result<Self, ConfigError> {
-        todo!()
+    pub fn decode(bytes: &[u8]) -> Result<Self, ConfigError> {
+        let mut take = Take::new(bytes);
+        if take.array().map_err(|_| ConfigError::Foreign)? != *MAGIC {
+            return Err(ConfigError::Foreign);
+        }
+        match take.u16()? {
+            FORMAT => {}
+            0 => return Err(Malformed("format 0").into()),
+            version => return Err(ConfigError::NewerFormat { version }),
+        }
+        let features = u64::from_le_bytes(take.array()?);
+        let unknown = features & !FEATURES;
+        if unknown != 0 {
+            return Err(ConfigError::UnknownFeature { bit: unknown.trailing_zeros() });
+        }
+        Ok(Self { features, id: RepositoryId(take.array()?) })
     }
 }
 
 impl Config {
     /// A new repository's config.
-    pub fn new(_params: Params) -> Self {
-        todo!()
+    pub fn new(params: Params) -> Self {
+        let mut id = [0; 32];
+        seal::fill_random(&mut id);
+        Self { header: Header { features: 0, id: RepositoryId(id) }, created: Timestamp::now(), params }
     }
 
     /// The object's bytes; `index` is the repository's index key.
-    pub fn encode(&self, _index: &Key) -> Vec<u8> {
-        todo!()
+    pub fn encode(&self, index: &Key) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.put_raw(MAGIC);
+        bytes.put_u16(FORMAT);
+        bytes.put_raw(&self.header.features.to_le_bytes());
+        bytes.put_raw(&self.header.id.0);
+        let ad = associated(&bytes);
+        seal::seal_with(index, &ad, &mut bytes, |bytes| {
+            bytes.put_signed(self.created.secs);
+            bytes.put_varint(self.created.nanos.into());
+            self.params.encode(bytes);
+        });
+        bytes
     }
 
     /// # Errors
     /// As `Header::decode`, then `Forged` or `Malformed`.
-    pub fn decode(_bytes: &[u8], _index: &Key) -> Result<Self, ConfigError> {
-        todo!()
+    pub fn decode(bytes: &[u8], index: &Key) -> Result<Self, ConfigError> {
+        let header = Header::decode(bytes)?;
+        let (clear, sealed) = bytes.split_at(HEADER);
+        let mut plain = Vec::new();
+        seal::open(index, &associated(clear), sealed, &mut plain).map_err(|_| ConfigError::Forged)?;
+        let mut take = Take::new(&plain);
+        let (secs, nanos) = (take.signed()?, take.varint_u32()?);
+        if nanos >= 1_000_000_000 {
+            return Err(Malformed("a second or more of nanoseconds").into());
+        }
+        let params = Params::decode(&mut take)?;
+        take.end()?;
+        Ok(Self { header, created: Timestamp::new(secs, nanos), params })
+    }
+}
+
+fn associated(header: &[u8]) -> Vec<u8> {
+    [b"snapfold config", header].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_config_reads_back_and_its_id_shows_without_a_key() {
+        let key = Key::random();
+        let config = Config::new(Params::default());
+        let bytes = config.encode(&key);
+        assert_eq!(Config::decode(&bytes, &key), Ok(config.clone()));
+        assert_eq!(Header::decode(&bytes), Ok(config.header));
+        assert_eq!(Config::decode(&bytes, &Key::random()), Err(ConfigError::Forged));
+    }
+
+    #[test]
+    fn newer_formats_and_unknown_features_are_named_before_anything_else() {
+        let mut bytes = Config::new(Params::default()).encode(&Key::random());
+        bytes[10] = 0b100;
+        assert_eq!(Header::decode(&bytes[..18]), Err(ConfigError::UnknownFeature { bit: 2 }));
+        bytes[8] = 2;
+        assert_eq!(Header::decode(&bytes[..10]), Err(ConfigError::NewerFormat { version: 2 }));
+        bytes[0] = b's';
+        assert_eq!(Header::decode(&bytes), Err(ConfigError::Foreign));
+        assert_eq!(Header::decode(b""), Err(ConfigError::Foreign));
+    }
+
+    #[test]
+    fn no_byte_can_be_changed_and_none_left_out() {
+        let key = Key::random();
+        let whole = Config::new(Params::default()).encode(&key);
+        for at in 0..whole.len() {
+            assert!(Config::decode(&whole[..at], &key).is_err(), "{at}");
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            assert!(Config::decode(&changed, &key).is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn parameters_out_of_bounds_are_refused() {
+        let good = Params::default();
+        assert_eq!(good.check(), Ok(()));
+        for bad in [
+            Params { tree_block: 0, ..good },
+            Params { small_block: u32::MAX, ..good },
+            Params { large_block: 4095, ..good },
+            Params { pack: 0, ..good },
+            Params { pack: u32::MAX, ..good },
+            Params { level: 23, ..good },
+        ] {
+            let key = Key::random();
+            let bytes = Config::new(bad).encode(&key);
+            assert!(matches!(Config::decode(&bytes, &key), Err(ConfigError::Malformed(_))), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_configs_never_panic(bytes: Vec<u8>, plain: Vec<u8>) {
+            let key = Key::random();
+            prop_assert!(Config::decode(&bytes, &key).is_err());
+            let mut sealed = Config::new(Params::default()).encode(&key)[..HEADER].to_vec();
+            let ad = associated(&sealed);
+            seal::seal(&key, &ad, &plain, &mut sealed);
+            if let Ok(config) = Config::decode(&sealed, &key) {
+                prop_assert_eq!(config.params.check(), Ok(()));
+            }
+        }
     }
 }
