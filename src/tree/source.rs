@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Meta, Node, TreeError};
+use super::{Content, Meta, Node, TreeError};
 
 /// A tree that can be walked and read. `list` and `open` may be called from several threads.
 pub trait Source: Sync {
@@ -34,6 +34,15 @@ pub trait Source: Sync {
     /// # Errors
     /// When the file is gone.
     fn settled(&self, file: &Entry<Self::Place>) -> Result<Option<Meta>, TreeError>;
+
+    /// Told of each file that was read and is now stored as `content`, for sources that can spare the next reading.
+    /// What it names is durable only once a snapshot is.
+    ///
+    /// # Errors
+    /// When the source cannot remember it.
+    fn stored(&self, _file: &Entry<Self::Place>, _content: &Content) -> Result<(), TreeError> {
+        Ok(())
+    }
 }
 
 /// What `Source::list` gives.
