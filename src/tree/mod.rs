@@ -8,6 +8,7 @@ mod error;
 mod filter;
 mod merge;
 mod node;
+mod page;
 mod source;
 mod stored;
 mod stored_source;

@@ -29,7 +29,7 @@ pub struct Meta {
     pub size: u64,
     /// `st_blocks` as it was: units of 512 bytes.
     pub blocks: u64,
-    /// Extended attributes sorted by name, ACLs and capabilities among them.
+    /// Extended attributes sorted by name, each once, ACLs and capabilities among them.
     pub xattrs: Vec<Xattr>,
     /// Nodes of one snapshot with the same link id are one file with several names. Set where `nlink` > 1 and the node
     /// is not a directory.
@@ -79,6 +79,18 @@ pub struct Piece {
     pub len: u64,
     /// `None` is a hole.
     pub id: Option<ChunkId>,
+    /// Whether there is a hole in it: itself, or somewhere in the list it names.
+    pub sparse: bool,
+}
+
+impl Piece {
+    pub fn data(len: u64, id: ChunkId) -> Self {
+        Self { len, id: Some(id), sparse: false }
+    }
+
+    pub fn hole(len: u64) -> Self {
+        Self { len, id: None, sparse: true }
+    }
 }
 
 /// A directory's entries, without its own attributes: equal ids mean equal trees below.
