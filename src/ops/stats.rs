@@ -1,0 +1,56 @@
+//! How much snapshots hold, and how little the repository needs for it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::base::{Monitor, SnapshotId};
+use crate::repo::Indexed;
+use crate::tree::Stored;
+
+use super::{Listed, OpError};
+
+/// Of one snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotStats {
+    pub id: SnapshotId,
+    pub files: u64,
+    pub dirs: u64,
+    /// Lengths of all files, a file with several names once for each.
+    pub bytes: u64,
+    /// Plaintext bytes of what it was the first to bring, when it was made.
+    pub bytes_new: u64,
+    /// Bytes that the repository grew by when it was made.
+    pub bytes_stored: u64,
+}
+
+/// Of several snapshots together.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stats {
+    pub snapshots: Vec<SnapshotStats>,
+    /// Lengths of all files of all of them: what separate copies would take.
+    pub raw: u64,
+    /// Distinct chunks that they need.
+    pub chunks: u64,
+    /// Plaintext bytes of these: after deduplication.
+    pub deduplicated: u64,
+    /// Bytes in packs that these take: after deduplication, compression and sealing.
+    pub stored: u64,
+    /// Packs of the repository, and all their bytes.
+    pub packs: u64,
+    pub pack_bytes: u64,
+}
+
+/// Counts; `spill` is a directory for temporary files.
+///
+/// # Errors
+/// What cannot be read, and `Interrupted`.
+pub fn stats(
+    repo: &Arc<Indexed>,
+    stored: &Stored,
+    snapshots: &[Listed],
+    spill: &Path,
+    monitor: &dyn Monitor,
+) -> Result<Stats, OpError> {
+    let _ = (repo, stored, snapshots, spill, monitor);
+    todo!()
+}
