@@ -10,7 +10,7 @@
 use jiff::civil;
 use jiff::tz::{Offset, TimeZone};
 
-use crate::base::{ObjectId, SnapshotId, Timestamp};
+use crate::base::{SnapshotId, Timestamp};
 use crate::repo::{RepoError, Snapshot};
 
 use super::error::lossy;
@@ -27,7 +27,10 @@ pub struct Selector {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Which {
-    Latest { back: usize, host: Option<Vec<u8>> },
+    Latest {
+        back: usize,
+        host: Option<Vec<u8>>,
+    },
     /// The newest that is older than this.
     Before(Timestamp),
     Prefix(String),
@@ -144,10 +147,12 @@ impl Selector {
                 Err(SelectError::NoHost { host: lossy(host), hosts })
             }
             (true, None) => Err(SelectError::Empty),
-            (false, _) => of_host.iter().rev().nth(back).copied().ok_or(SelectError::TooFarBack {
-                text: self.text.clone(),
-                count: of_host.len(),
-            }),
+            (false, _) => of_host
+                .iter()
+                .rev()
+                .nth(back)
+                .copied()
+                .ok_or(SelectError::TooFarBack { text: self.text.clone(), count: of_host.len() }),
         }
     }
 
@@ -211,7 +216,9 @@ fn parse_time(text: &[u8], zone: &TimeZone) -> Option<(usize, Timestamp)> {
         end = 16;
         let mut second = None;
         // `T10:00:30` has seconds, `T10:00:some/path` a path.
-        if is(16, b':') && number(17, 2).is_some() && matches!(text.get(19), None | Some(b':' | b'Z' | b'z' | b'+' | b'-'))
+        if is(16, b':')
+            && number(17, 2).is_some()
+            && matches!(text.get(19), None | Some(b':' | b'Z' | b'z' | b'+' | b'-'))
         {
             second = number(17, 2);
             end = 19;
@@ -333,13 +340,17 @@ mod tests {
         assert_eq!(chosen("10:/etc"), (0x10, "etc".into()));
         assert_eq!(chosen("11AB"), (0x11, String::new()));
         let error = select("1");
-        assert!(matches!(error, Err(OpError::Select(SelectError::Ambiguous { candidates, .. })) if candidates.len() == 2));
+        assert!(
+            matches!(error, Err(OpError::Select(SelectError::Ambiguous { candidates, .. })) if candidates.len() == 2)
+        );
         assert!(matches!(select("77"), Err(OpError::Select(SelectError::Absent { .. }))));
     }
 
     #[test]
     fn what_is_no_selector_is_refused() {
-        for text in ["", "last", "latest~", "latest~x", "latest2", "xyz", ":/etc", "2026-13-01", "2026-11-20T99:00", "~1"] {
+        for text in
+            ["", "last", "latest~", "latest~x", "latest2", "xyz", ":/etc", "2026-13-01", "2026-11-20T99:00", "~1"]
+        {
             assert!(matches!(select(text), Err(OpError::Select(SelectError::Unreadable { .. }))), "{text}");
         }
         assert!(matches!(
