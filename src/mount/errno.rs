@@ -33,7 +33,7 @@ pub fn errno(error: &FsError) -> Errno {
         FsError::NotImplemented => Errno::ENOSYS,
         FsError::Busy => Errno::EBUSY,
         FsError::Ended => Errno::from_i32(libc::ESHUTDOWN),
-        FsError::Damaged(what) => {
+        FsError::Damaged(what) | FsError::Failed(what) => {
             log::error!("{what}");
             Errno::EIO
         }

@@ -1,11 +1,13 @@
 //! Floor 5: filesystems that can be driven without a kernel. Here is what they share: attributes as `stat` knows them
 //! and the errors that a file operation may end in. Knows nothing of FUSE and of errnos.
 
+pub mod browse;
 pub mod stage;
 
 use std::io;
 
 use crate::base::Timestamp;
+use crate::tree::TreeError;
 
 /// What `stat` tells about an inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +118,21 @@ pub enum FsError {
     /// EIO: stored data is damaged or missing. The line for the log names what is lost.
     #[error("damaged: {0}")]
     Damaged(String),
+    /// EIO: stored data could not be reached. The line for the log says what and why.
+    #[error("{0}")]
+    Failed(String),
     /// The errno within, EIO where there is none.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl FsError {
+    /// What reading a stored tree ended in; `place` says what was read. Never an absence: what is damaged is EIO.
+    pub fn reading(error: TreeError, place: impl FnOnce() -> String) -> Self {
+        match error {
+            TreeError::Repo(error) if !error.is_damage() => Self::Failed(format!("{}: {error}", place())),
+            TreeError::Repo(error) => Self::Damaged(format!("{}: {error}", place())),
+            error => Self::Damaged(format!("{}: {error}", place())),
+        }
+    }
 }
