@@ -155,6 +155,15 @@ impl Attached {
         detach(&self.point)
     }
 
+    /// Sets the kernel's read-ahead. It is a tuning that only root may do, and so no failure if it is refused.
+    pub(super) fn read_ahead(&self, kib: u32) {
+        if let Some(device) = &self.device
+            && let Err(error) = fs::write(format!("/sys/class/bdi/{device}/read_ahead_kb"), kib.to_string())
+        {
+            log::debug!("read-ahead stays as it is: {error}");
+        }
+    }
+
     /// Ends the connection: every request of a file still open fails from now on. `false` where the kernel does not
     /// offer that.
     pub(super) fn abort(&self) -> bool {
@@ -164,6 +173,25 @@ impl Attached {
         };
         fs::write(format!("/sys/fs/fuse/connections/{minor}/abort"), "1").is_ok()
     }
+}
+
+/// Unmounts what is mounted at `point`, as plain `umount` does: not while files are open.
+///
+/// # Errors
+/// `MountError::Refused` or `MountError::Io`; the latter with EBUSY while files are open.
+pub fn unmount(point: &Path) -> Result<(), MountError> {
+    let path = point.to_owned();
+    match rustix::mount::unmount(point, UnmountFlags::NOFOLLOW) {
+        Ok(()) => return Ok(()),
+        Err(rustix::io::Errno::PERM) => {}
+        Err(error) => return Err(MountError::Io { path, source: error.into() }),
+    }
+    let output = Command::new(HELPER).args(["-u", "--"]).arg(point).stdin(Stdio::null()).output();
+    let output = output.map_err(|source| MountError::NoHelper { source })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(MountError::Refused { path, said: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
 }
 
 fn detach(point: &Path) -> io::Result<()> {

@@ -2,10 +2,12 @@
 
 mod attach;
 pub mod attributes;
+pub mod browse;
 pub mod commit;
 pub mod control;
 pub mod errno;
 mod session;
 pub mod stage;
 
+pub use attach::unmount;
 pub use session::{Cause, Ended, MountError, Session, SessionOptions, Stopper};

@@ -27,6 +27,8 @@ pub struct SessionOptions {
     pub nonempty: bool,
     /// Threads that serve requests, at least one.
     pub threads: usize,
+    /// What the kernel reads ahead of a sequential reader, where we may say so (root). 0 leaves it as it is.
+    pub read_ahead_kib: u32,
     /// How long files that are open when the mount is taken away may keep the connection, before it is cut.
     pub linger: Duration,
 }
@@ -141,6 +143,9 @@ impl Session {
                 return Err(error);
             }
         };
+        if options.read_ahead_kib > 0 {
+            attached.read_ahead(options.read_ahead_kib);
+        }
         let (sender, events) = crossbeam_channel::unbounded();
         let notifier = served.notifier();
         let handle = signals.handle();

@@ -237,7 +237,8 @@ fn any_below(trees: &Trees, kind: Kind, this: DirRef, other: DirRef) -> Result<b
         if this.id == other.id {
             continue;
         }
-        let (left, right) = (trees.stored.entries(&this, Start::Beginning), trees.stored.entries(&other, Start::Beginning));
+        let (left, right) =
+            (trees.stored.entries(&this, Start::Beginning), trees.stored.entries(&other, Start::Beginning));
         for pair in merge_by_name(left, right) {
             match pair.map_err(|(SideError::Left(error) | SideError::Right(error))| error)? {
                 Pair::Left(_) if kind.with_one_sided() => return Ok(true),

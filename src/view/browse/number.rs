@@ -51,13 +51,25 @@ pub(super) enum Number {
     Host(u64),
     /// Likewise of a tag's.
     Tag(u64),
-    Node { slot: u32, rank: u64 },
+    Node {
+        slot: u32,
+        rank: u64,
+    },
     /// The directory of all versions of the path that the node has.
-    History { slot: u32, rank: u64 },
+    History {
+        slot: u32,
+        rank: u64,
+    },
     /// The symlink to the node from the directory of its versions.
-    Version { slot: u32, rank: u64 },
+    Version {
+        slot: u32,
+        rank: u64,
+    },
     /// The symlink to a snapshot from a directory `up` levels below the top.
-    Snapshot { slot: u32, up: u8 },
+    Snapshot {
+        slot: u32,
+        up: u8,
+    },
     /// A file that has several names in one snapshot.
     Shared(u64),
 }

@@ -126,11 +126,7 @@ impl Browse {
         Ok(Self::brief(self.directory(number.encode())?))
     }
 
-    fn lookup_in_group(
-        &self,
-        places: impl Fn(&Catalog) -> Option<&Vec<usize>>,
-        name: &[u8],
-    ) -> Result<Entry, FsError> {
+    fn lookup_in_group(&self, places: impl Fn(&Catalog) -> Option<&Vec<usize>>, name: &[u8]) -> Result<Entry, FsError> {
         let catalog = self.catalog()?;
         let mut shown = places(&catalog).into_iter().flatten().map(|&place| &catalog.shown[place]);
         let found = match name {
@@ -304,7 +300,9 @@ fn colons(text: &str) -> Option<String> {
         return None;
     }
     for place in [13, 16] {
-        if bytes.get(place) == Some(&b'-') && bytes.get(place + 1..place + 3).is_some_and(|d| d.iter().all(u8::is_ascii_digit)) {
+        if bytes.get(place) == Some(&b'-')
+            && bytes.get(place + 1..place + 3).is_some_and(|d| d.iter().all(u8::is_ascii_digit))
+        {
             bytes[place] = b':';
         }
     }

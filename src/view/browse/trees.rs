@@ -53,14 +53,7 @@ pub(super) struct Trees {
 
 impl Trees {
     pub(super) fn new(stored: Stored, owners: Owners) -> Self {
-        Self {
-            stored,
-            slots: Slots::new(),
-            nodes: Cache::new(NODES),
-            shared: Mutex::default(),
-            owners,
-            top: None,
-        }
+        Self { stored, slots: Slots::new(), nodes: Cache::new(NODES), shared: Mutex::default(), owners, top: None }
     }
 
     pub(super) fn set_top(&mut self, top: &Located) {

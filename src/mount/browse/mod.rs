@@ -1,0 +1,118 @@
+//! Browsing as a mount: its options, its life, and how names of snapshots are understood in it. Knows no requests.
+
+mod requests;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use self::requests::BrowseFilesystem;
+use super::session::{Ended, MountError, Session, SessionOptions};
+use crate::base::SnapshotId;
+use crate::ops::{Catalogue, Listed, Selector};
+use crate::repo::{ChunkSource, Indexed, RepoError};
+use crate::tree::Stored;
+use crate::view::FsError;
+use crate::view::browse::{Browse, BrowseOptions, Catalog, Chooser, Owners, Shelf};
+
+/// Decoded directory pages kept, in bytes.
+const PAGES: u64 = Stored::PAGE_BUDGET;
+/// What the kernel reads ahead of a sequential reader, where we may say so.
+const READ_AHEAD_KIB: u32 = 1024;
+
+/// How snapshots are mounted.
+#[derive(Debug, Clone)]
+pub struct BrowseMountOptions {
+    pub mountpoint: PathBuf,
+    /// One snapshot and the path in it that becomes the root; otherwise all snapshots.
+    pub only: Option<(SnapshotId, Vec<u8>)>,
+    pub owners: Owners,
+    pub allow_other: bool,
+    /// Mounts over a directory that has entries.
+    pub nonempty: bool,
+    /// Threads that serve requests.
+    pub threads: usize,
+}
+
+/// Why snapshots could not be mounted.
+#[derive(Debug, thiserror::Error)]
+pub enum BrowseError {
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// The path within the snapshot to be mounted.
+    #[error("{path}: {source}")]
+    Path { path: String, source: FsError },
+}
+
+/// Mounts snapshots, calls `ready` with the mountpoint once they are there, and serves them until they are unmounted in
+/// whatever way (umount, fusermount3, SIGTERM, SIGINT, SIGHUP).
+///
+/// # Errors
+/// When they cannot be mounted; nothing is left mounted.
+pub fn mount_browse(
+    repo: &Arc<Indexed>,
+    options: &BrowseMountOptions,
+    ready: impl FnOnce(&Path),
+) -> Result<Ended, BrowseError> {
+    let stored = Stored::new(repo.clone() as Arc<dyn ChunkSource>, PAGES);
+    let owner = BrowseOptions {
+        owners: options.owners,
+        uid: rustix::process::getuid().as_raw(),
+        gid: rustix::process::getgid().as_raw(),
+    };
+    let mut browse = Browse::all(repo.clone() as Arc<dyn Shelf>, stored, Box::<Selectors>::default(), owner);
+    if let Some((id, path)) = &options.only {
+        let in_path = |source| BrowseError::Path { path: path.escape_ascii().to_string(), source };
+        browse = browse.only(*id, repo.snapshot(id)?, path).map_err(in_path)?;
+    }
+    let filesystem = BrowseFilesystem::new(browse, options.allow_other);
+    let session = Session::mount(
+        filesystem,
+        &SessionOptions {
+            mountpoint: options.mountpoint.clone(),
+            source: repo.store().describe(),
+            read_only: true,
+            allow_other: options.allow_other,
+            default_permissions: options.allow_other,
+            nonempty: options.nonempty,
+            threads: options.threads,
+            read_ahead_kib: READ_AHEAD_KIB,
+            linger: Duration::from_millis(200),
+        },
+    )?;
+    ready(session.mountpoint());
+    Ok(session.wait())
+}
+
+/// Names of snapshots, as all commands understand them.
+#[derive(Default)]
+struct Selectors {
+    /// The catalogue of one generation, since many lookups come between two changes.
+    known: Mutex<Option<(u64, Arc<Catalogue>)>>,
+}
+
+impl Chooser for Selectors {
+    fn choose(&self, text: &[u8], catalog: &Catalog) -> Option<SnapshotId> {
+        let selector = Selector::parse(text, &TimeZone::system()).ok()?;
+        if !selector.path().is_empty() {
+            return None;
+        }
+        let catalogue = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*known {
+                Some((generation, catalogue)) if *generation == catalog.generation => catalogue.clone(),
+                _ => {
+                    let listed = catalog.shown.iter().map(|s| Listed { id: s.id, snapshot: s.snapshot.clone() });
+                    let catalogue = Arc::new(Catalogue::of(listed.collect()));
+                    *known = Some((catalog.generation, catalogue.clone()));
+                    catalogue
+                }
+            }
+        };
+        selector.select(&catalogue).ok().map(|selected| selected.id)
+    }
+}

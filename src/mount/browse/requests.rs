@@ -1,0 +1,392 @@
+//! The kernel's requests to operations of `view::browse`, and their results to replies. Translation alone.
+
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, Generation, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use crate::base::Timestamp;
+use crate::mount::attributes::{file_attr, file_type};
+use crate::mount::errno::errno;
+use crate::view::browse::{Browse, Entry, Lifetime, Listed};
+use crate::view::{Attr, FsError};
+
+/// What never changes is kept as long as the kernel can say.
+const LONG: Duration = Duration::from_secs(10 * 365 * 86_400);
+const BRIEF: Duration = Duration::from_secs(1);
+/// The unit in which `df` counts.
+const BLOCK: u64 = 4096;
+
+/// Whether the kernel can do without these requests, once they are answered so.
+#[derive(Default)]
+struct Stateless {
+    open: bool,
+    opendir: bool,
+}
+
+pub(super) struct BrowseFilesystem {
+    browse: Browse,
+    checks_permissions: bool,
+    stateless: Stateless,
+}
+
+thread_local! {
+    /// What a read collects, kept between requests.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+fn lifetime(lifetime: Lifetime) -> Duration {
+    match lifetime {
+        Lifetime::Long => LONG,
+        Lifetime::Brief => BRIEF,
+    }
+}
+
+/// Runs one request. A bug that panics costs that request (its reply object answers EIO when dropped), not the mount.
+fn shielded(request: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(request)).is_err() {
+        log::error!("a request failed by a bug of snapfold");
+    }
+}
+
+fn reply_xattr(value: Result<Vec<u8>, FsError>, size: u32, reply: ReplyXattr) {
+    match value {
+        Ok(value) if size == 0 => reply.size(value.len() as u32),
+        Ok(value) if value.len() <= size as usize => reply.data(&value),
+        Ok(_) => reply.error(errno(&FsError::Range)),
+        Err(error) => reply.error(errno(&error)),
+    }
+}
+
+impl BrowseFilesystem {
+    pub(super) fn new(browse: Browse, checks_permissions: bool) -> Self {
+        Self { browse, checks_permissions, stateless: Stateless::default() }
+    }
+
+    /// Lists into `add`, which tells when the reply is full. Entries before an error are delivered, and the error when
+    /// the listing is taken up again.
+    fn list(
+        &self,
+        ino: INodeNo,
+        offset: u64,
+        hold: bool,
+        add: &mut dyn FnMut(Listed<'_>) -> bool,
+    ) -> Result<(), FsError> {
+        let mut given = false;
+        let listed = self.browse.list(ino.0, offset, hold, &mut |entry| {
+            let full = add(entry);
+            given |= !full;
+            full
+        });
+        if given { Ok(()) } else { listed }
+    }
+}
+
+/// An answer that there is no such entry, which the kernel may keep.
+fn negative() -> Attr {
+    let time = Timestamp::default();
+    Attr {
+        ino: 0,
+        size: 0,
+        blocks: 0,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        st_mode: libc::S_IFREG,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 0,
+    }
+}
+
+fn read_only() -> Errno {
+    errno(&FsError::ReadOnly)
+}
+
+impl fuser::Filesystem for BrowseFilesystem {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let offered = config.capabilities();
+        let mut wanted = InitFlags::FUSE_DO_READDIRPLUS
+            | InitFlags::FUSE_PARALLEL_DIROPS
+            | InitFlags::FUSE_CACHE_SYMLINKS
+            // A directory's listing is kept by the kernel until its time of change is another.
+            | InitFlags::FUSE_AUTO_INVAL_DATA;
+        if self.checks_permissions {
+            wanted |= InitFlags::FUSE_POSIX_ACL;
+        }
+        self.stateless = Stateless {
+            open: offered.contains(InitFlags::FUSE_NO_OPEN_SUPPORT),
+            opendir: offered.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT),
+        };
+        // What the kernel does not offer is done without.
+        let _ = config.add_capabilities(wanted & offered);
+        let _ = config.set_max_background(32);
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        shielded(|| match self.browse.lookup(parent.0, name.as_bytes()) {
+            Ok(Entry { attr, lifetime: kept }) => reply.entry(&lifetime(kept), &file_attr(&attr), Generation(0)),
+            Err(FsError::NotFound) if self.browse.is_settled(parent.0) => {
+                reply.entry(&LONG, &file_attr(&negative()), Generation(0));
+            }
+            Err(error) => reply.error(errno(&error)),
+        });
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        self.browse.forget(ino.0, nlookup);
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        shielded(|| match self.browse.attr(ino.0) {
+            Ok(Entry { attr, lifetime: kept }) => reply.attr(&lifetime(kept), &file_attr(&attr)),
+            Err(error) => reply.error(errno(&error)),
+        });
+    }
+
+    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        shielded(|| match self.browse.readlink(ino.0) {
+            Ok(target) => reply.data(&target),
+            Err(error) => reply.error(errno(&error)),
+        });
+    }
+
+    fn open(&self, _req: &Request, _ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if flags.acc_mode() != OpenAccMode::O_RDONLY {
+            reply.error(errno(&FsError::ReadOnly));
+        } else if self.stateless.open {
+            reply.error(errno(&FsError::NotImplemented));
+        } else {
+            reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH);
+        }
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        shielded(|| {
+            BUFFER.with_borrow_mut(|buffer| match self.browse.read(ino.0, offset, size as usize, buffer) {
+                Ok(()) => reply.data(buffer),
+                Err(error) => reply.error(errno(&error)),
+            });
+        });
+    }
+
+    fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        reply.error(errno(&FsError::NotImplemented));
+    }
+
+    fn fsync(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        reply.error(errno(&FsError::NotImplemented));
+    }
+
+    fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        if self.stateless.opendir {
+            reply.error(errno(&FsError::NotImplemented));
+        } else {
+            reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
+        }
+    }
+
+    fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        shielded(move || {
+            let listed = self.list(ino, offset, false, &mut |entry| {
+                let (number, kind) = (INodeNo(entry.attr.ino), file_type(entry.attr.st_mode));
+                reply.add(number, entry.next, kind, OsStr::from_bytes(entry.name))
+            });
+            match listed {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(errno(&error)),
+            }
+        });
+    }
+
+    fn readdirplus(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+        shielded(move || {
+            let listed = self.list(ino, offset, true, &mut |entry| {
+                let attr = file_attr(&entry.attr);
+                let name = OsStr::from_bytes(entry.name);
+                reply.add(attr.ino, entry.next, name, &lifetime(entry.lifetime), &attr, Generation(0))
+            });
+            match listed {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(errno(&error)),
+            }
+        });
+    }
+
+    fn fsyncdir(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        reply.error(errno(&FsError::NotImplemented));
+    }
+
+    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        shielded(|| match self.browse.room() {
+            Ok(room) => {
+                let (stored, free) = (room.stored.div_ceil(BLOCK), room.free / BLOCK);
+                reply.statfs(stored.saturating_add(free), free, free, 0, 0, BLOCK as u32, 255, BLOCK as u32);
+            }
+            Err(error) => reply.error(errno(&error)),
+        });
+    }
+
+    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        shielded(|| reply_xattr(self.browse.xattr(ino.0, name.as_bytes()), size, reply));
+    }
+
+    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        shielded(|| reply_xattr(self.browse.xattrs(ino.0), size, reply));
+    }
+
+    fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        reply.error(errno(&FsError::NotImplemented));
+    }
+
+    fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        shielded(|| {
+            let found = match (u64::try_from(offset), whence) {
+                (Ok(offset), libc::SEEK_DATA) => self.browse.seek(ino.0, offset, false),
+                (Ok(offset), libc::SEEK_HOLE) => self.browse.seek(ino.0, offset, true),
+                (Err(_), _) => Err(FsError::NoSuchOffset),
+                _ => Err(FsError::Invalid),
+            };
+            match found {
+                Ok(offset) => reply.offset(offset as i64),
+                Err(error) => reply.error(errno(&error)),
+            }
+        });
+    }
+
+    fn ioctl(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        // To callers it is ENOTTY, as it is where there is no such thing.
+        reply.error(errno(&FsError::NotImplemented));
+    }
+
+    // Whatever would write: the kernel refuses it by itself in a read-only mount, as long as nobody remounts it.
+
+    fn setattr(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _mode: Option<u32>,
+        _uid: Option<u32>,
+        _gid: Option<u32>,
+        _size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        reply.error(read_only());
+    }
+
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(read_only());
+    }
+
+    fn mkdir(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(read_only());
+    }
+
+    fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(read_only());
+    }
+
+    fn rmdir(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(read_only());
+    }
+
+    fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
+        reply.error(read_only());
+    }
+
+    fn rename(&self, _: &Request, _: INodeNo, _: &OsStr, _: INodeNo, _: &OsStr, _: RenameFlags, reply: ReplyEmpty) {
+        reply.error(read_only());
+    }
+
+    fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
+        reply.error(read_only());
+    }
+
+    fn create(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
+        reply.error(read_only());
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        reply.error(read_only());
+    }
+
+    fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {
+        reply.error(read_only());
+    }
+
+    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(read_only());
+    }
+
+    fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
+        reply.error(read_only());
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: u64,
+        _: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        reply.error(read_only());
+    }
+}
