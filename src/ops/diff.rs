@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::Monitor;
-use crate::tree::{Node, Stored};
+use crate::tree::{DirRef, Listing, Merge, Node, Pair, Placed, SideError, Start, Stored, merge_by_name};
 
 use super::OpError;
 
@@ -37,6 +37,21 @@ pub struct Differences {
 }
 
 impl Differences {
+    /// Sizes of directories, inode numbers and times of inode changes are no differences: nobody restores them.
+    pub fn between(from: &Node, to: &Node) -> Self {
+        let (a, b) = (&from.meta, &to.meta);
+        let kind = std::mem::discriminant(&from.body) != std::mem::discriminant(&to.body);
+        Self {
+            kind,
+            // What is in directories is compared entry by entry.
+            data: !kind && !from.is_dir() && from.body != to.body,
+            mode: a.mode != b.mode,
+            owner: (a.uid, a.gid, &a.user, &a.group) != (b.uid, b.gid, &b.user, &b.group),
+            mtime: a.mtime != b.mtime,
+            xattrs: a.xattrs != b.xattrs,
+        }
+    }
+
     pub fn any(&self) -> bool {
         self.kind || self.data || self.mode || self.owner || self.mtime || self.xattrs
     }
@@ -54,6 +69,78 @@ pub fn diff(
     each: &mut dyn FnMut(Change) -> Result<(), OpError>,
     monitor: &dyn Monitor,
 ) -> Result<(), OpError> {
-    let _ = (stored, from, to, each, monitor);
-    todo!()
+    let mut walk = Walk { stored, each, stack: Vec::new(), path: Vec::new() };
+    walk.compare(Some(&Arc::new(from.clone())), Some(&Arc::new(to.clone())), 0)?;
+    while let Some(frame) = walk.stack.last_mut() {
+        monitor.check()?;
+        let Some(pair) = frame.pairs.next() else {
+            walk.path.truncate(frame.above);
+            walk.stack.pop();
+            continue;
+        };
+        let pair = pair.map_err(|error| match error {
+            SideError::Left(error) | SideError::Right(error) => error,
+        })?;
+        let (from, to) = match pair {
+            Pair::Left(from) => (Some(from.node), None),
+            Pair::Right(to) => (None, Some(to.node)),
+            Pair::Both(from, to) => (Some(from.node), Some(to.node)),
+        };
+        let above = walk.path.len();
+        if let Some(node) = from.as_ref().or(to.as_ref()) {
+            if above > 0 {
+                walk.path.push(b'/');
+            }
+            walk.path.extend_from_slice(&node.name);
+        }
+        let depth = walk.stack.len();
+        walk.compare(from.as_ref(), to.as_ref(), above)?;
+        if walk.stack.len() == depth {
+            walk.path.truncate(above);
+        }
+    }
+    Ok(())
+}
+
+type Side<'a> = std::iter::Flatten<std::option::IntoIter<Listing<'a>>>;
+
+struct Frame<'a> {
+    pairs: Merge<Placed, Placed, Side<'a>, Side<'a>>,
+    /// The length of the path of the directory it is in.
+    above: usize,
+}
+
+struct Walk<'a, 'e> {
+    stored: &'a Stored,
+    each: &'e mut dyn FnMut(Change) -> Result<(), OpError>,
+    stack: Vec<Frame<'a>>,
+    path: Vec<u8>,
+}
+
+impl Walk<'_, '_> {
+    /// Compares what has the walk's path, and pushes a frame if there is something to compare below it.
+    fn compare(&mut self, from: Option<&Arc<Node>>, to: Option<&Arc<Node>>, above: usize) -> Result<(), OpError> {
+        let kind = match (from, to) {
+            (Some(from), Some(to)) => {
+                let differences = Differences::between(from, to);
+                let changed = || ChangeKind::Changed { from: from.clone(), to: to.clone(), differences };
+                differences.any().then(changed)
+            }
+            (Some(from), None) => Some(ChangeKind::Removed(from.clone())),
+            (None, Some(to)) => Some(ChangeKind::Added(to.clone())),
+            (None, None) => None,
+        };
+        if let Some(kind) = kind {
+            (self.each)(Change { path: self.path.clone(), kind })?;
+        }
+        let (from, to) = (from.and_then(|node| node.dir()), to.and_then(|node| node.dir()));
+        if from.map(|dir| dir.id) != to.map(|dir| dir.id) {
+            let side = |dir: Option<&DirRef>| {
+                let listing = dir.map(|dir| self.stored.entries(dir, Start::Beginning));
+                listing.into_iter().flatten()
+            };
+            self.stack.push(Frame { pairs: merge_by_name(side(from), side(to)), above });
+        }
+        Ok(())
+    }
 }

@@ -1,10 +1,13 @@
 //! Finding paths by pattern and attributes, across snapshots. A directory that was searched in vain in one snapshot is
 //! not searched again in the next.
 
-use crate::base::{Monitor, SnapshotId, Timestamp};
-use crate::tree::{Node, Stored};
+use std::collections::HashSet;
 
-use super::{Listed, OpError, Patterns};
+use crate::base::{Monitor, ObjectId, Problem, SnapshotId, Timestamp};
+use crate::tree::{Body, DirRef, Node, Stored, TreeError};
+
+use super::list::{StoredWalk, Visit};
+use super::{Listed, OpError, Patterns, root_of};
 
 /// What is looked for; everything that is given must hold.
 #[derive(Default)]
@@ -52,6 +55,110 @@ pub fn find(
     each: &mut dyn FnMut(&Found<'_>) -> Result<(), OpError>,
     monitor: &dyn Monitor,
 ) -> Result<(), OpError> {
-    let _ = (stored, snapshots, request, each, monitor);
-    todo!()
+    let mut barren = Barren::default();
+    for Listed { id, snapshot } in snapshots {
+        match root_of(snapshot) {
+            Ok(root) => search(stored, id, &root, request, &mut barren, each, monitor)?,
+            Err(error) if error.is_damage() => report(monitor, id, b"", &error),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Directories with nothing to be found below them, by their ids and the hash of their paths (on which what matches
+/// may depend).
+#[derive(Default)]
+struct Barren {
+    known: HashSet<[u8; 32]>,
+}
+
+/// Beyond so many, directories are searched again.
+const BARREN_MOST: usize = 1 << 19;
+
+impl Barren {
+    fn key(path: &[u8], dir: &DirRef) -> [u8; 32] {
+        *blake3::Hasher::new().update(dir.id.as_bytes()).update(path).finalize().as_bytes()
+    }
+
+    fn add(&mut self, key: [u8; 32]) {
+        if self.known.len() < BARREN_MOST {
+            self.known.insert(key);
+        }
+    }
+}
+
+fn search(
+    stored: &Stored,
+    snapshot: &SnapshotId,
+    root: &Node,
+    request: &FindRequest,
+    barren: &mut Barren,
+    each: &mut dyn FnMut(&Found<'_>) -> Result<(), OpError>,
+    monitor: &dyn Monitor,
+) -> Result<(), OpError> {
+    let Some(dir) = root.dir() else { return Ok(()) };
+    let key = Barren::key(b"", dir);
+    if barren.known.contains(&key) {
+        return Ok(());
+    }
+    // The directories above what is being looked at: their keys, and whether something was found below them.
+    let mut above = vec![(key, false)];
+    let mut walk = StoredWalk::new(stored, root, b"");
+    loop {
+        monitor.check()?;
+        match walk.next() {
+            Ok(Some(Visit::Met(node))) => {
+                if request.matches(walk.path(), &node) {
+                    each(&Found { snapshot, path: walk.path(), node: &node })?;
+                    above.iter_mut().for_each(|dir| dir.1 = true);
+                }
+                if let Some(dir) = node.dir() {
+                    let key = Barren::key(walk.path(), dir);
+                    if !barren.known.contains(&key) {
+                        walk.enter(&node);
+                        above.push((key, false));
+                    }
+                }
+            }
+            Ok(Some(Visit::Left)) => {
+                if let Some((key, false)) = above.pop() {
+                    barren.add(key);
+                }
+            }
+            Ok(None) => return Ok(()),
+            Err(TreeError::Repo(error)) if !error.is_damage() => return Err(error.into()),
+            Err(error) => {
+                report(monitor, snapshot, walk.path(), &error.into());
+                above.iter_mut().for_each(|dir| dir.1 = true);
+            }
+        }
+    }
+}
+
+fn report(monitor: &dyn Monitor, snapshot: &SnapshotId, path: &[u8], error: &OpError) {
+    monitor.problem(Problem { path: path.to_vec(), message: format!("snapshot {}: {error}", snapshot.short()) });
+}
+
+impl FindRequest {
+    fn matches(&self, path: &[u8], node: &Node) -> bool {
+        let size = |test: &dyn Fn(u64) -> bool| matches!(node.body, Body::File(_)) && test(node.meta.size);
+        self.kind.is_none_or(|kind| kind == KindFilter::of(node))
+            && self.newer.is_none_or(|newer| node.meta.mtime >= newer)
+            && self.older.is_none_or(|older| node.meta.mtime < older)
+            && self.larger.is_none_or(|least| size(&|size| size >= least))
+            && self.smaller.is_none_or(|most| size(&|size| size <= most))
+            && (self.patterns.is_empty() || self.patterns.matches(path, node.is_dir()))
+    }
+}
+
+impl KindFilter {
+    fn of(node: &Node) -> Self {
+        match node.body {
+            Body::File(_) => Self::File,
+            Body::Dir(_) => Self::Dir,
+            Body::Symlink(_) => Self::Symlink,
+            Body::BlockDevice(_) | Body::CharDevice(_) | Body::Fifo | Body::Socket => Self::Special,
+        }
+    }
 }

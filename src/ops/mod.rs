@@ -15,7 +15,7 @@ mod sorted;
 mod stats;
 mod stdin;
 
-pub use backup::{BackupRequest, Outcome, Parent, backup, find_parent};
+pub use backup::{BackupRequest, Outcome, Parent, backup, estimate, find_parent};
 pub use catalogue::{Catalogue, Filter, Listed};
 pub use check::{CheckReport, CheckRequest, Finding, check};
 pub use diff::{Change, ChangeKind, Differences, diff};

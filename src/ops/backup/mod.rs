@@ -1,0 +1,200 @@
+//! Making a snapshot of a source: the disk, a stage, or a stream. Knows no kind of source.
+
+mod count;
+mod links;
+mod walker;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::base::{Counter, Monitor, Silent, SnapshotId, StageId, Timestamp};
+use crate::repo::{ChunkSink, DryRun, Indexed, Repository, Snapshot, Totals, Writer};
+use crate::tree::{Body, Node, Source, Step, Stored, Walk, encode_node};
+
+use super::{Catalogue, Differences, Listed, OpError, root_of};
+use walker::Walker;
+
+/// What a snapshot is to say of itself, and how it is made.
+#[derive(Debug, Clone)]
+pub struct BackupRequest {
+    pub time: Timestamp,
+    pub host: Vec<u8>,
+    pub user: Vec<u8>,
+    /// The paths that are backed up, absolute.
+    pub paths: Vec<Vec<u8>>,
+    pub tags: Vec<String>,
+    /// The stage whose commit this is.
+    pub stage: Option<StageId>,
+    /// Name and version of the program.
+    pub program: String,
+    /// Read files even if they look unchanged since the parent.
+    pub force_read: bool,
+    /// Make no snapshot when the tree is that of the parent.
+    pub skip_if_unchanged: bool,
+    /// Store nothing, make no snapshot.
+    pub dry_run: bool,
+    /// Fail at the first thing that cannot be read, instead of making a snapshot without it: for sources that are
+    /// discarded afterwards.
+    pub whole: bool,
+}
+
+/// The snapshot whose unchanged files are taken over.
+#[derive(Debug, Clone)]
+pub struct Parent {
+    pub id: SnapshotId,
+    pub snapshot: Snapshot,
+}
+
+/// What a backup did.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// `None` after a dry run, and where nothing had changed and that was to be skipped.
+    pub snapshot: Option<SnapshotId>,
+    /// Whether the tree equals that of the parent, attributes of its root included.
+    pub unchanged: bool,
+    /// The root, with an empty name.
+    pub root: Node,
+    /// `problems` counts the paths that are not in the snapshot, or that changed while they were read.
+    pub totals: Totals,
+    pub duration_ms: u64,
+}
+
+/// Stores what `source` holds and makes a snapshot of it.
+///
+/// Only what changed since `parent` is read. What cannot be read is reported to `monitor` and left out. When it is
+/// interrupted or fails, what was stored so far is kept for the next attempt, if the store permits.
+///
+/// # Errors
+/// When the source has no root, when the repository fails, when interrupted; see also `BackupRequest::whole`.
+pub fn backup<S: Source>(
+    repo: &Arc<Indexed>,
+    source: &S,
+    parent: Option<&Parent>,
+    request: &BackupRequest,
+    monitor: &Arc<dyn Monitor>,
+) -> Result<Outcome, OpError> {
+    let started = Instant::now();
+    let stored = Stored::new(repo.clone(), Stored::PAGE_BUDGET);
+    let base = parent.and_then(|parent| match root_of(&parent.snapshot) {
+        Ok(root) => Some(root),
+        Err(error) => {
+            log::warn!("parent snapshot {}: {error}; everything is read", parent.id);
+            None
+        }
+    });
+    if let Some(parent) = parent {
+        monitor.expect(Counter::Files, parent.snapshot.totals.files);
+        monitor.expect(Counter::Bytes, parent.snapshot.totals.bytes);
+    }
+    let walk = |sink: &dyn ChunkSink| Walker::new(repo, source, sink, &stored, request, &**monitor).run(base.as_ref());
+    let (made, written) = if request.dry_run {
+        let sink = DryRun::new(repo)?;
+        let made = walk(&sink)?;
+        (made, sink.written())
+    } else {
+        let writer = repo.writer(monitor.clone())?;
+        match walk(&writer) {
+            Ok(made) => (made, writer.finish()?),
+            Err(error) => {
+                keep_what_was_stored(writer, &error);
+                return Err(error);
+            }
+        }
+    };
+    let unchanged = base.as_ref().is_some_and(|base| same_tree(base, &made.root));
+    let mut totals = Totals { bytes_new: written.bytes_new, bytes_stored: written.bytes_stored, ..made.totals };
+    totals.bytes = made.root.dir().map_or(0, |dir| dir.bytes);
+    if made.taken_over && !request.dry_run {
+        let of_parent = parent.zip(base.as_ref()).map(|(parent, base)| (&parent.snapshot.totals, base));
+        (totals.files, totals.dirs) = count::files_and_dirs(&stored, of_parent, &made.root, &**monitor)?;
+    }
+    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let mut outcome = Outcome { snapshot: None, unchanged, root: made.root, totals, duration_ms };
+    if request.dry_run || unchanged && request.skip_if_unchanged {
+        return Ok(outcome);
+    }
+    monitor.check()?;
+    let mut root = Vec::new();
+    encode_node(&outcome.root, &mut root);
+    let snapshot = Snapshot {
+        time: request.time,
+        host: request.host.clone(),
+        user: request.user.clone(),
+        paths: sorted(&request.paths),
+        tags: request.tags.clone(),
+        parent: parent.map(|parent| parent.id),
+        root,
+        totals,
+        program: request.program.clone(),
+        stage: request.stage,
+        duration_ms,
+    };
+    outcome.snapshot = Some(repo.put_snapshot(&snapshot)?);
+    Ok(outcome)
+}
+
+/// Makes durable what a backup stored before it failed, so that the next one need not send it again.
+fn keep_what_was_stored(writer: Writer, why: &OpError) {
+    // After a failure of the repository itself there is little hope, and a full disk should not be made fuller.
+    if matches!(why, OpError::Repo(_)) {
+        return;
+    }
+    if let Err(error) = writer.finish() {
+        log::warn!("what was read so far is not kept: {error}");
+    }
+}
+
+/// Whether two roots are of equal trees, and are themselves equal in all that a restore brings back.
+fn same_tree(one: &Node, other: &Node) -> bool {
+    let id = |node: &Node| node.dir().map(|dir| dir.id);
+    id(one) == id(other) && !Differences::between(one, other).any()
+}
+
+/// The newest snapshot of the same host and the same paths. Snapshots that cannot be read are passed over.
+///
+/// # Errors
+/// When the repository cannot be listed.
+pub fn find_parent(repo: &Repository, host: &[u8], paths: &[Vec<u8>]) -> Result<Option<Parent>, OpError> {
+    let catalogue = Catalogue::load(repo, &Silent)?;
+    let wanted = sorted(paths);
+    let same = |listed: &&Listed| listed.snapshot.host == host && sorted(&listed.snapshot.paths) == wanted;
+    let newest = catalogue.snapshots().iter().rev().find(same);
+    Ok(newest.map(|listed| Parent { id: listed.id, snapshot: listed.snapshot.clone() }))
+}
+
+fn sorted(paths: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut paths = paths.to_vec();
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+/// Walks the source without reading any file and tells `monitor` what to expect of a backup.
+///
+/// # Errors
+/// When the source has no root or an error is not of one path only; `Interrupted`.
+pub fn estimate<S: Source>(source: &S, monitor: &dyn Monitor) -> Result<(), OpError> {
+    let root = source.root()?;
+    let (mut files, mut bytes) = (0u64, 0u64);
+    for step in Walk::new(source, &root)? {
+        monitor.check()?;
+        match step {
+            Ok(Step::Met(entry)) if !entry.node.is_dir() => {
+                files += 1;
+                if matches!(entry.node.body, Body::File(_)) {
+                    bytes = bytes.saturating_add(entry.node.meta.size);
+                }
+            }
+            Ok(_) => {}
+            // The backup itself will tell of it.
+            Err(error) if error.is_local() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    monitor.expect(Counter::Files, files);
+    monitor.expect(Counter::Bytes, bytes);
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! Backups of real directories into real repositories.
