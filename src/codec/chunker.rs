@@ -7,10 +7,10 @@
 //! A gear table alone does not keep cut points secret: the hash is linear, so that an observer of chunk lengths can
 //! solve for the table (IACR ePrint 2025/532 and 2025/558). Here the table only says where cuts are possible. Whoever
 //! had solved for it would know positions about 256 bytes apart, and nothing of which of them are cuts: that takes the
-//! pseudo-random function's key. And candidates lie far closer together than lengths can be told apart from outside:
-//! what the store's owner sees are solid blocks of many chunks, padded to steps of 2 KiB (64 KiB blocks) to 16 KiB
-//! (512 KiB blocks), in shuffled packs; a step of padding holds some ten candidates or more, so that the candidates do
-//! not show in padded lengths either.
+//! pseudo-random function's key. And candidates lie far closer together than lengths can be told apart from outside.
+//! What the store's owner sees are sealed blocks of several chunks (of one, at the least, for large files), compressed,
+//! in shuffled packs, and padded: in steps of 2 KiB from 32 KiB on and of 4 KiB from 128 KiB on, so that eight
+//! candidates or more share every length that can be seen, and equations for the table cannot be had.
 
 use super::seal::Key;
 use super::wire::Malformed;
@@ -57,6 +57,8 @@ impl Sizes {
 }
 
 impl Default for Sizes {
+    /// Measured: against 64 KiB, an average of 32 KiB lets a repository of disk images grow by a quarter less but
+    /// doubles its index; 128 KiB halves the index and lets it grow by half more.
     fn default() -> Self {
         Self { min: 16 << 10, avg: 64 << 10, max: 256 << 10 }
     }

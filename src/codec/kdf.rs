@@ -84,6 +84,7 @@ impl KdfCost {
 }
 
 impl Default for KdfCost {
+    /// About a third of a second. One lane: more would only help those who try many passwords on many cores.
     fn default() -> Self {
         Self { memory_kib: 128 << 10, passes: 3, lanes: 1 }
     }

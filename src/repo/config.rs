@@ -53,6 +53,8 @@ pub struct Params {
 }
 
 impl Default for Params {
+    /// Measured, one core: small files in blocks of 512 KiB take 8% less room than in 128 KiB, and 0.4 ms to decode;
+    /// large files are read at random, where 128 KiB cost 0.1 ms. Level 1 is a sixth faster than 3, and 4-9% larger.
     fn default() -> Self {
         Self {
             chunk: Sizes::default(),
