@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -73,9 +74,9 @@ impl Pool {
 impl Dir {
     /// The root of all.
     pub fn root(pool: &Pool, path: &Path, rules: Rules) -> Result<Arc<Self>, TreeError> {
-        let failed = |error| TreeError::io(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()), error);
+        let failed = |error: io::Error| TreeError::io(path.as_os_str().as_bytes(), error);
         let fd = open(CWD, path).map_err(failed)?;
-        let stat = fstat(&fd).map_err(failed)?;
+        let stat = fstat(&fd).map_err(|error| failed(error.into()))?;
         Ok(Self::opened(pool, None, Some(path.to_path_buf()), fd, (stat.st_dev, stat.st_ino), rules))
     }
 
@@ -163,7 +164,7 @@ impl Dir {
             names.push(name.as_bytes());
             dir = parent;
         }
-        let root = dir.root.as_ref().map_or(&b""[..], |root| std::os::unix::ffi::OsStrExt::as_bytes(root.as_os_str()));
+        let root = dir.root.as_ref().map_or(&b""[..], |root| root.as_os_str().as_bytes());
         let mut path = root.strip_suffix(b"/").unwrap_or(root).to_vec();
         for name in names.iter().rev() {
             path.push(b'/');
