@@ -206,8 +206,11 @@ fn detach(point: &Path) -> io::Result<()> {
     Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
-/// The mountpoint's canonical path, once it is fit to be mounted on.
-fn check_mountpoint(point: &Path, nonempty: bool) -> Result<PathBuf, MountError> {
+/// The mountpoint's canonical path, once it is fit to be mounted on. A dead mount of ours there is cleared away.
+///
+/// # Errors
+/// `Missing`, `NotDirectory`, `Busy`, `NotEmpty`, or what the system says.
+pub fn check_mountpoint(point: &Path, nonempty: bool) -> Result<PathBuf, MountError> {
     let path = point.to_owned();
     let metadata = match fs::metadata(point) {
         Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
@@ -253,22 +256,33 @@ fn detach_stale(point: &Path) -> Result<(), MountError> {
 
 #[derive(Debug, PartialEq, Eq)]
 struct MountLine {
+    place: PathBuf,
     device: String,
     kind: String,
 }
 
-/// What is mounted at `point`, the uppermost last. Unreadable mountinfo shows nothing.
+/// What is mounted at `point`, the uppermost last.
 fn mounts_at(point: &Path) -> Vec<MountLine> {
-    match fs::read("/proc/self/mountinfo") {
-        Ok(table) => parse_mounts(&table, point),
-        Err(error) => {
-            log::warn!("/proc/self/mountinfo: {error}");
-            Vec::new()
-        }
-    }
+    let mut mounts = parse_mounts(&mount_table());
+    mounts.retain(|mount| mount.place == point);
+    mounts
 }
 
-fn parse_mounts(table: &[u8], point: &Path) -> Vec<MountLine> {
+/// Where mounts of ours are, below the canonical path `dir`.
+pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
+    let ours = parse_mounts(&mount_table()).into_iter().filter(|mount| mount.kind == TYPE);
+    ours.map(|mount| mount.place).filter(|place| place.starts_with(dir) && place != dir).collect()
+}
+
+/// Unreadable mountinfo shows nothing.
+fn mount_table() -> Vec<u8> {
+    fs::read("/proc/self/mountinfo").unwrap_or_else(|error| {
+        log::warn!("/proc/self/mountinfo: {error}");
+        Vec::new()
+    })
+}
+
+fn parse_mounts(table: &[u8]) -> Vec<MountLine> {
     let lines = table.split(|&byte| byte == b'\n');
     let mounts = lines.filter_map(|line| {
         let mut fields = line.split(|&byte| byte == b' ');
@@ -276,7 +290,7 @@ fn parse_mounts(table: &[u8], point: &Path) -> Vec<MountLine> {
         let place = unescape(fields.nth(1)?);
         let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
         let text = |bytes: &[u8]| OsStr::from_bytes(bytes).to_string_lossy().into_owned();
-        (place == point).then(|| MountLine { device: text(device), kind: text(kind) })
+        Some(MountLine { place, device: text(device), kind: text(kind) })
     });
     mounts.collect()
 }
@@ -311,11 +325,11 @@ mod tests {
 
     #[test]
     fn the_uppermost_mount_of_a_place_comes_last() {
-        let found = parse_mounts(TABLE, Path::new("/mnt/a b"));
-        let kinds: Vec<_> = found.iter().map(|mount| mount.kind.as_str()).collect();
-        assert_eq!(kinds, ["fuse.snapfold", "tmpfs"]);
-        assert_eq!(found[0].device, "0:51");
-        assert!(parse_mounts(TABLE, Path::new("/mnt")).is_empty());
+        let found = parse_mounts(TABLE);
+        let kinds: Vec<_> = found.iter().map(|mount| (mount.place.to_str(), mount.kind.as_str())).collect();
+        let place = Some("/mnt/a b");
+        assert_eq!(kinds, [(Some("/"), "ext4"), (place, "fuse.snapfold"), (place, "tmpfs")]);
+        assert_eq!(found[1].device, "0:51");
     }
 
     #[test]

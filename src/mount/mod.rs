@@ -9,5 +9,5 @@ pub mod errno;
 mod session;
 pub mod stage;
 
-pub use attach::unmount;
+pub use attach::{check_mountpoint, mounts_below, unmount};
 pub use session::{Cause, Ended, MountError, Session, SessionOptions, Stopper};
