@@ -11,6 +11,8 @@ mod trees;
 mod union;
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
