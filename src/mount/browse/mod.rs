@@ -1,6 +1,8 @@
 //! Browsing as a mount: its options, its life, and how names of snapshots are understood in it. Knows no requests.
 
 mod requests;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
