@@ -10,7 +10,7 @@
 //! pseudo-random function's key. And candidates lie far closer together than lengths can be told apart from outside.
 //! What the store's owner sees are sealed blocks of several chunks (of one, at the least, for large files), compressed,
 //! in shuffled packs, and padded: in steps of 2 KiB from 32 KiB on and of 4 KiB from 128 KiB on, so that eight
-//! candidates or more share every length that can be seen, and equations for the table cannot be had.
+//! candidates or more share every length that can be seen, and an equation for the table is a guess among them.
 
 use super::seal::Key;
 use super::wire::Malformed;
@@ -187,8 +187,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn chunks_join_to_the_input_and_keep_their_bounds(seed: u8, len in 0usize..200_000, pattern in 1usize..100_000) {
-            let data: Vec<u8> = random(seed, pattern.min(len)).into_iter().cycle().take(len).collect();
+        fn chunks_join_to_the_input_and_keep_their_bounds(seed: u8, len in 0usize..200_000, unit in 1usize..100_000) {
+            let data: Vec<u8> = random(seed, unit.min(len)).into_iter().cycle().take(len).collect();
             prop_assert_eq!(cuts(&chunker(seed, SMALL), &data).last().copied().unwrap_or(0), len);
         }
 

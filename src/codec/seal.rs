@@ -217,8 +217,8 @@ mod tests {
             sunscreen would be it.";
         let ad = [0x50, 0x51, 0x52, 0x53, 0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7];
         let mut whole: Vec<u8> = (0x40..0x58).collect();
-        let ciphertext = "bd6d179d3e83d43b9576579493c0e939572a1700252bfaccbed2902c21396cbb731c7f1b0b4aa6440bf3a82f4eda7e39\
-            ae64c6708c54c216cb96b72e1213b4522f8c9ba40db5d945b11b69b982c1bb9e3f3fac2bc369488f76b2383565d3fff921f966\
+        let ciphertext = "bd6d179d3e83d43b9576579493c0e939572a1700252bfaccbed2902c21396cbb731c7f1b0b4aa6440bf3a82f4eda\
+            7e39ae64c6708c54c216cb96b72e1213b4522f8c9ba40db5d945b11b69b982c1bb9e3f3fac2bc369488f76b2383565d3fff921f966\
             4c97637da9768812f615c68b13b52ec0875924c1c7987947deafd8780acf49";
         whole.extend((0..ciphertext.len()).step_by(2).map(|i| u8::from_str_radix(&ciphertext[i..i + 2], 16).unwrap()));
         let mut out = Vec::new();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_gives_the_published_lengths() {
+    fn padding_keeps_a_few_upper_bits_of_the_length() {
         for (len, padded) in [(0, 0), (1, 1), (2, 2), (3, 3), (8, 8), (9, 10), (100, 104), (1000, 1024), (1025, 1088)] {
             assert_eq!(padme(len), padded, "{len}");
         }
