@@ -1,0 +1,262 @@
+//! Damaged repositories: every kind of object flipped, cut short, emptied and removed. What is damaged is named, what is
+//! not stays readable, and no command panics or lies.
+
+use crate::harness::compare::{self, Exact};
+use crate::harness::{Random, World, objects, run};
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A repository of three snapshots, and what each held.
+fn made() -> (World, Vec<PathBuf>) {
+    let world = World::with_repository();
+    let mut random = Random::new(11);
+    let mut copies = Vec::new();
+    for round in 0..3 {
+        for file in 0..20 {
+            world.write(&format!("source/{round}/{file}"), &random.bytes(50_000));
+        }
+        world.write(&format!("source/{round}/big"), &random.bytes(2_000_000));
+        world.ok(&[OsStr::new("backup"), world.path("source").as_os_str()]);
+        let copy = world.path(&format!("copy{round}"));
+        run(Command::new("cp").arg("-a").arg(world.path("source")).arg(&copy)).good();
+        copies.push(copy);
+    }
+    (world, copies)
+}
+
+/// The ways an object goes bad.
+fn damages(path: &Path, how: u64, random: &mut Random) -> &'static str {
+    let mut bytes = fs::read(path).expect("read");
+    let len = bytes.len() as u64;
+    let name = match how {
+        0 => {
+            let at = random.below(len) as usize;
+            bytes[at] ^= 1 << random.below(8);
+            "one bit flipped"
+        }
+        1 => {
+            bytes.truncate(random.below(len) as usize);
+            "cut short"
+        }
+        2 => {
+            bytes.clear();
+            "emptied"
+        }
+        3 => {
+            bytes.extend(random.bytes(100));
+            "grown"
+        }
+        _ => {
+            fs::remove_file(path).expect("remove");
+            return "removed";
+        }
+    };
+    let _ = fs::remove_file(path);
+    fs::write(path, bytes).expect("write");
+    name
+}
+
+fn of_kind(world: &World, kind: &str) -> Vec<PathBuf> {
+    objects(&world.repo().join(kind))
+}
+
+/// Each object of `kind` is damaged in each way; `check` sees the damaged world, then the object is put back.
+fn with_each_damage(world: &World, kind: &str, mut check: impl FnMut(&Path, &str)) {
+    let mut random = Random::new(12);
+    for path in of_kind(world, kind) {
+        let good = fs::read(&path).expect("read");
+        for how in 0..5 {
+            let name = damages(&path, how, &mut random);
+            let _ = fs::remove_dir_all(world.path("cache"));
+            check(&path, name);
+            let _ = fs::remove_file(&path);
+            fs::write(&path, &good).expect("write");
+        }
+    }
+}
+
+/// No panic, no signal, and a failure that says something.
+#[track_caller]
+fn decent(ran: &crate::harness::Ran, what: &str) {
+    assert!((0..=12).contains(&ran.code), "{what}: {ran:?}");
+    assert!(!ran.stderr.contains("panicked"), "{what}: {ran:?}");
+    assert!(ran.code == 0 || !ran.stderr.is_empty(), "{what}: a failure without a word");
+}
+
+#[test]
+fn a_damaged_config_or_key_is_refused_and_named() {
+    let (world, _) = made();
+    let config = world.repo().join("config");
+    let good = fs::read(&config).expect("read");
+    let mut random = Random::new(13);
+    for how in [0, 0, 0, 0, 0, 0, 1, 1, 2, 3] {
+        let name = damages(&config, how, &mut random);
+        let ran = world.run(&["snapshots"]);
+        decent(&ran, name);
+        assert_ne!(ran.code, 0, "config {name}");
+        assert_eq!(ran.stderr.lines().count(), 1, "config {name}: {}", ran.stderr);
+        fs::write(&config, &good).expect("write");
+    }
+    with_each_damage(&world, "keys", |path, name| {
+        let ran = world.run(&["snapshots"]);
+        decent(&ran, name);
+        assert_ne!(ran.code, 0, "{} {name}", path.display());
+        assert_eq!(ran.stderr.lines().count(), 1, "key {name}: {}", ran.stderr);
+    });
+    world.ok(&["snapshots"]);
+}
+
+#[test]
+fn a_damaged_snapshot_is_named_and_the_others_stay_usable() {
+    let (world, copies) = made();
+    with_each_damage(&world, "snapshots", |path, name| {
+        let ran = world.run(&["snapshots"]);
+        decent(&ran, name);
+        let id = path.file_name().expect("a name").to_str().expect("an id");
+        if name != "removed" {
+            assert!(ran.stderr.contains(&id[..8]), "{name}: the object is named: {ran:?}");
+        }
+        // Every other snapshot restores.
+        let others = of_kind(&world, "snapshots");
+        let intact = others.iter().filter(|other| *other != path);
+        for other in intact.take(1) {
+            let target = world.mkdir("target");
+            let id = other.file_name().expect("a name").to_str().expect("an id");
+            world.ok(&["restore", id, "--target", target.to_str().expect("UTF-8")]);
+            assert!(
+                copies.iter().any(|copy| compare::listing(copy, Exact::Made) == compare::listing(&target, Exact::Made))
+            );
+            fs::remove_dir_all(target).expect("rm");
+        }
+    });
+}
+
+#[test]
+fn a_damaged_index_segment_is_named_or_made_good_from_packs() {
+    let (world, copies) = made();
+    with_each_damage(&world, "index", |path, name| {
+        let target = world.mkdir("target");
+        let ran = world.run(&["restore", "latest", "--target", target.to_str().expect("UTF-8")]);
+        decent(&ran, name);
+        if ran.code == 0 {
+            assert_eq!(compare::listing(&copies[2], Exact::Made), compare::listing(&target, Exact::Made));
+        } else {
+            let id = path.file_name().expect("a name").to_str().expect("an id");
+            assert!(name == "removed" || ran.stderr.contains(&id[..8]), "{name}: the segment is named: {ran:?}");
+        }
+        fs::remove_dir_all(target).expect("rm");
+    });
+}
+
+#[test]
+fn a_damaged_pack_costs_the_files_in_it_and_no_others() {
+    let (world, copies) = made();
+    with_each_damage(&world, "packs", |path, name| {
+        let target = world.mkdir("target");
+        let ran = world.run(&["restore", "latest", "--target", target.to_str().expect("UTF-8")]);
+        decent(&ran, name);
+        // What was restored under its name is right, byte for byte: nothing damaged passes for data.
+        for file in objects(&target) {
+            let inside = file.strip_prefix(&target).expect("below");
+            let expected = fs::read(copies[2].join(inside)).expect("of the source");
+            let found = fs::read(&file).expect("read");
+            if found != expected {
+                assert_ne!(ran.code, 0, "{name}: {} differs and nothing is said", inside.display());
+                let said = ran.stderr.contains(inside.to_str().expect("UTF-8"));
+                assert!(said, "{name}: {} differs and is not named:\n{}", inside.display(), ran.stderr);
+            }
+        }
+        if ran.code != 0 {
+            let id = path.file_name().expect("a name").to_str().expect("an id");
+            assert!(ran.stderr.contains(&id[..8]), "{name}: the pack {id} is named:\n{}", ran.stderr);
+        }
+        let _ = fs::remove_dir_all(target);
+    });
+}
+
+#[test]
+fn a_mount_over_a_damaged_pack_gives_eio_for_what_is_lost_and_the_rest() {
+    let (world, copies) = made();
+    let packs = of_kind(&world, "packs");
+    let largest = packs.iter().max_by_key(|path| fs::metadata(path).map_or(0, |meta| meta.len())).expect("a pack");
+    let mut bytes = fs::read(largest).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::remove_file(largest).expect("remove");
+    fs::write(largest, bytes).expect("write");
+    let mount = world.mount(&["latest"]);
+    let (mut good, mut lost) = (0, 0);
+    for file in objects(&copies[2]) {
+        let inside = file.strip_prefix(&copies[2]).expect("below");
+        match fs::read(mount.join(inside)) {
+            Ok(found) => {
+                assert_eq!(found, fs::read(&file).expect("read"), "{}", inside.display());
+                good += 1;
+            }
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::EIO), "{}: {error}", inside.display());
+                lost += 1;
+            }
+        }
+    }
+    assert!(lost > 0 && good > lost, "{good} good, {lost} lost");
+    mount.umount();
+}
+
+#[test]
+fn a_stage_over_a_damaged_base_loses_nothing_of_what_was_written() {
+    let (world, _) = made();
+    let stage = world.stage(&["--from", "latest"]);
+    fs::write(stage.join("new"), "written before the damage").expect("write");
+    let packs = of_kind(&world, "packs");
+    let saved: Vec<_> = packs.iter().map(|path| (path.clone(), fs::read(path).expect("read"))).collect();
+    for path in &packs {
+        let mut bytes = fs::read(path).expect("read");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::remove_file(path).expect("remove");
+        fs::write(path, bytes).expect("write");
+    }
+    fs::write(stage.join("newer"), "written after").expect("write");
+    assert_eq!(fs::read_to_string(stage.join("new")).expect("read"), "written before the damage");
+    let point = stage.path().to_owned();
+    let ran = stage.end();
+    decent(&ran, "commit over damage");
+    for (path, bytes) in saved {
+        fs::remove_file(&path).expect("remove");
+        fs::write(path, bytes).expect("write");
+    }
+    if ran.code != 0 {
+        crate::harness::detach(&point);
+        crate::harness::wait_until("the daemon ended", || world.processes().is_empty());
+        let left = crate::stage::stages(&world);
+        assert_eq!(left.len(), 1, "the stage is kept");
+        world.ok(&["commit", &left[0]]);
+    }
+    assert_eq!(world.ok(&["cat", "latest:new"]).stdout, "written before the damage");
+    assert_eq!(world.ok(&["cat", "latest:newer"]).stdout, "written after");
+}
+
+#[test]
+fn objects_that_changed_places_are_not_mistaken_for_each_other() {
+    let (world, _) = made();
+    for kind in ["packs", "index", "snapshots"] {
+        let all = of_kind(&world, kind);
+        let (first, second) = (&all[0], &all[1]);
+        let (a, b) = (fs::read(first).expect("read"), fs::read(second).expect("read"));
+        fs::write(first, &b).expect("write");
+        fs::write(second, &a).expect("write");
+        let _ = fs::remove_dir_all(world.path("cache"));
+        let target = world.mkdir("target");
+        let ran = world.run(&["restore", "latest", "--target", target.to_str().expect("UTF-8")]);
+        decent(&ran, kind);
+        if ran.code == 0 {
+            compare::same_by_rsync(&world.path("source"), &target);
+        }
+        fs::remove_dir_all(&target).expect("rm");
+        fs::write(first, a).expect("write");
+        fs::write(second, b).expect("write");
+    }
+}

@@ -1,0 +1,96 @@
+//! Whether two trees are the same, as foreign programs see it.
+
+use super::{run, shell};
+use std::path::Path;
+use std::process::Command;
+
+/// How much of two trees has to be equal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Exact {
+    /// Everything, sizes and blocks of directories included: a snapshot shows what it took.
+    Shown,
+    /// Everything but what a filesystem decides for itself: size and blocks of directories.
+    Made,
+    /// As `Made`, but blocks of files may differ: the two sides are on different filesystems.
+    Elsewhere,
+}
+
+/// Asserts that two trees are equal: by rsync with checksums, and by what find prints of each entry.
+#[track_caller]
+pub fn same(left: &Path, right: &Path, exact: Exact) {
+    same_by_rsync(left, right);
+    same_by_find(left, right, exact);
+}
+
+/// `rsync -aHAXnc --delete --itemize-changes` prints nothing.
+#[track_caller]
+pub fn same_by_rsync(left: &Path, right: &Path) {
+    let slashed = |path: &Path| {
+        let mut path = path.as_os_str().to_owned();
+        path.push("/");
+        path
+    };
+    let mut rsync = Command::new("rsync");
+    rsync
+        .args(["-aHAXnc", "--delete", "--itemize-changes", "--modify-window=-1"])
+        .arg(slashed(left))
+        .arg(slashed(right));
+    let ran = run(&mut rsync).good();
+    assert!(ran.stdout.is_empty(), "rsync sees differences:\n{}", head(&ran.stdout));
+}
+
+/// Type, mode, owner, times in ns, links, size and blocks of every entry, and targets of symlinks.
+#[track_caller]
+pub fn same_by_find(left: &Path, right: &Path, exact: Exact) {
+    // A filesystem that has not written a file yet may not tell its final blocks.
+    rustix::fs::sync();
+    let (left, right) = (listing(left, exact), listing(right, exact));
+    if left == right {
+        return;
+    }
+    let (only_left, only_right) = (missing(&left, &right), missing(&right, &left));
+    panic!("find sees differences:\n- {}\n+ {}", only_left.join("\n- "), only_right.join("\n+ "));
+}
+
+/// One line per entry, sorted; the fields are in front of the path.
+#[track_caller]
+pub fn listing(dir: &Path, exact: Exact) -> Vec<String> {
+    let (dirs, others) = match exact {
+        Exact::Shown => ("%n %s %b", "%n %s %b"),
+        Exact::Made => ("%n - -", "%n %s %b"),
+        Exact::Elsewhere => ("- - -", "%n %s -"),
+    };
+    let script = format!(
+        r"find . \( -type d -printf '%y %m %U:%G %T@ {dirs} %P -> \0' \) -o -printf '%y %m %U:%G %T@ {others} %P -> %l\0'"
+    );
+    let output = Command::new("bash").args(["-euc", &script]).current_dir(dir).env("LC_ALL", "C.UTF-8").output();
+    let output = output.expect("find");
+    assert!(output.status.success(), "find: {}", String::from_utf8_lossy(&output.stderr));
+    let records = output.stdout.split(|&byte| byte == 0).filter(|record| !record.is_empty());
+    let mut lines: Vec<String> = records.map(|record| record.escape_ascii().to_string()).collect();
+    lines.sort();
+    lines
+}
+
+fn missing(from: &[String], other: &[String]) -> Vec<String> {
+    from.iter().filter(|line| other.binary_search(line).is_err()).take(20).cloned().collect()
+}
+
+fn head(text: &str) -> String {
+    text.lines().take(40).collect::<Vec<_>>().join("\n")
+}
+
+/// Extended attributes, ACLs and capabilities of every entry, as getfattr tells; rsync compares them too, but passes
+/// over those outside the namespaces it knows.
+#[track_caller]
+pub fn xattrs(dir: &Path) -> String {
+    shell(dir, "find . -print0 | sort -z | xargs -0 getfattr -h -d -m - -e hex --absolute-names 2>/dev/null || true")
+}
+
+/// The same but for times: for trees that were made apart from each other.
+#[track_caller]
+pub fn same_by_rsync_untimed(left: &Path, right: &Path) {
+    let script = format!("rsync -rlpgoDHAXnc --delete --itemize-changes '{}/' '{}/'", left.display(), right.display());
+    let printed = shell(left, &script);
+    assert!(printed.is_empty(), "rsync sees differences:\n{printed}");
+}

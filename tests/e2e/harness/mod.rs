@@ -1,0 +1,367 @@
+//! A world per test: a temporary directory with a repository, cache and state of its own, commands run in it, mounts
+//! that end with it. Knows nothing of what is tested.
+
+pub mod compare;
+mod mounted;
+
+pub use mounted::Mounted;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up on it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A temporary directory in which one test lives. Dropping it ends every process that was started in it.
+pub struct World {
+    dir: Option<tempfile::TempDir>,
+    root: PathBuf,
+    user: Option<String>,
+}
+
+/// What a command left behind.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl World {
+    /// A world with a password file and no repository.
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("snapfold-e2e-").tempdir().expect("a temporary directory");
+        let root = dir.path().canonicalize().expect("its real path");
+        let world = Self { dir: Some(dir), root, user: None };
+        world.write_private("password", b"correct horse battery staple\n");
+        world
+    }
+
+    /// A world with an empty repository.
+    pub fn with_repository() -> Self {
+        let world = Self::new();
+        world.ok(INIT);
+        world
+    }
+
+    /// A world whose commands an ordinary user runs.
+    pub fn of_user(name: &str) -> Self {
+        let mut world = Self::new();
+        world.user = Some(name.to_owned());
+        run(Command::new("chown").args(["-R", name]).arg(&world.root)).good();
+        world
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    pub fn repo(&self) -> PathBuf {
+        self.path("repo")
+    }
+
+    pub fn mkdir(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(&path).expect("a new directory");
+        if let Some(user) = &self.user {
+            run(Command::new("chown").arg(user).arg(&path)).good();
+        }
+        path
+    }
+
+    pub fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).expect("a new directory");
+        }
+        fs::write(&path, bytes).expect("a new file");
+        path
+    }
+
+    pub fn write_private(&self, name: &str, bytes: &[u8]) {
+        let path = self.write(name, bytes);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("chmod");
+    }
+
+    /// `snapfold ARGS...` in this world's environment and in nothing of the caller's.
+    pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        let program = env!("CARGO_BIN_EXE_snapfold");
+        let mut command = match &self.user {
+            None => Command::new(program),
+            Some(user) => {
+                let mut command = Command::new("runuser");
+                command.args(["-u", user, "--", program]);
+                command
+            }
+        };
+        command
+            .args(args)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", &self.root)
+            .env("LC_ALL", "C.UTF-8")
+            .env("TZ", "UTC")
+            .env("SNAPFOLD_REPOSITORY", self.repo())
+            .env("SNAPFOLD_PASSWORD_FILE", self.path("password"))
+            .env("SNAPFOLD_CACHE_DIR", self.path("cache"))
+            .env("SNAPFOLD_STATE_DIR", self.path("state"))
+            .current_dir(&self.root);
+        command
+    }
+
+    pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Ran {
+        run(&mut self.command(args))
+    }
+
+    #[track_caller]
+    pub fn ok<S: AsRef<OsStr>>(&self, args: &[S]) -> Ran {
+        self.run(args).good()
+    }
+
+    /// Runs what has to fail with `code` and one line on stderr that contains `says`.
+    #[track_caller]
+    pub fn fails<S: AsRef<OsStr>>(&self, args: &[S], code: i32, says: &str) -> Ran {
+        self.run(args).bad(code, says)
+    }
+
+    /// Backs `source` up and returns the new snapshot's id.
+    #[track_caller]
+    pub fn backup(&self, source: &Path) -> String {
+        self.ok(&[OsStr::new("backup"), source.as_os_str()]);
+        self.newest().expect("a snapshot after a backup")
+    }
+
+    /// The ids of all snapshots, oldest first.
+    #[track_caller]
+    pub fn snapshots(&self) -> Vec<String> {
+        let ran = self.ok(&["snapshots", "--json"]);
+        let value: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        let all = value.as_array().expect("an array of snapshots");
+        all.iter().map(|one| one["id"].as_str().expect("an id").to_owned()).collect()
+    }
+
+    pub fn newest(&self) -> Option<String> {
+        self.snapshots().pop()
+    }
+
+    /// Mounts at a new directory: `snapfold mount ARGS... DIR`.
+    #[track_caller]
+    pub fn mount<S: AsRef<OsStr>>(&self, args: &[S]) -> Mounted<'_> {
+        Mounted::start(self, "mount", args)
+    }
+
+    /// Stages at a new directory: `snapfold stage ARGS... DIR`.
+    #[track_caller]
+    pub fn stage<S: AsRef<OsStr>>(&self, args: &[S]) -> Mounted<'_> {
+        Mounted::start(self, "stage", args)
+    }
+
+    /// The bytes that all objects of the repository take.
+    pub fn stored(&self) -> u64 {
+        objects(&self.repo()).iter().map(|path| fs::metadata(path).map_or(0, |meta| meta.len())).sum()
+    }
+
+    /// The processes of snapfold that were started in this world and still run.
+    pub fn processes(&self) -> Vec<i32> {
+        let mark = [b"SNAPFOLD_CACHE_DIR=", self.path("cache").as_os_str().as_encoded_bytes()].concat();
+        let Ok(all) = fs::read_dir("/proc") else { return Vec::new() };
+        let pids = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let ours = |pid: &i32| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            environment.split(|&byte| byte == 0).any(|entry| entry == mark) && program.ends_with("snapfold")
+        };
+        pids.filter(ours).collect()
+    }
+
+    /// Ends every process of this world at once, as a power cut would, and leaves the kernel's mounts stale.
+    pub fn kill(&self) {
+        for pid in self.processes() {
+            kill(pid, libc::SIGKILL);
+        }
+        wait_until("killed processes are gone", || self.processes().is_empty());
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for mount in mounts().into_iter().rev().filter(|mount| mount.starts_with(&self.root)) {
+            detach(&mount);
+        }
+        for pid in self.processes() {
+            kill(pid, libc::SIGKILL);
+        }
+        if std::env::var_os("SNAPFOLD_TEST_KEEP").is_some() && std::thread::panicking() {
+            eprintln!("kept for inspection: {}", self.root.display());
+            let _ = self.dir.take().map(tempfile::TempDir::keep);
+        } else if self.dir.is_some() {
+            // A path too long for one call is no trouble to rm.
+            let _ = Command::new("rm").arg("-rf").arg(&self.root).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+/// `init` at a cost that suits a test.
+pub const INIT: &[&str] = &["init", "--kdf-memory", "8M", "--kdf-passes", "1"];
+
+impl Ran {
+    #[track_caller]
+    pub fn good(self) -> Self {
+        assert_eq!(self.code, 0, "exit code of what has to work\nstdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub fn bad(self, code: i32, says: &str) -> Self {
+        let lines: Vec<&str> = self.stderr.lines().collect();
+        assert_eq!(self.code, code, "exit code\nstdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert_eq!(lines.len(), 1, "one line on stderr, not:\n{}", self.stderr);
+        let line = lines[0];
+        assert!(line.to_lowercase().contains(&says.to_lowercase()), "{line:?} says {says:?}");
+        assert!(line.starts_with("snapfold: "), "{line:?} begins with the program's name");
+        assert!(!line.contains("panicked") && !line.contains("Os {"), "{line:?} is for people");
+        self
+    }
+}
+
+/// Runs a command to its end, or ends it after `PATIENCE` ten times over.
+#[track_caller]
+pub fn run(command: &mut Command) -> Ran {
+    run_with(command, b"")
+}
+
+/// The same, with something on its standard input.
+#[track_caller]
+pub fn run_with(command: &mut Command, input: &[u8]) -> Ran {
+    let shown = format!("{command:?}");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{shown}: {error}"));
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let input = input.to_vec();
+    let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let pid = child.id() as i32;
+    let (done, finished) = std::sync::mpsc::channel::<()>();
+    let watch = std::thread::spawn(move || {
+        if finished.recv_timeout(PATIENCE * 20) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            kill(pid, libc::SIGKILL);
+        }
+    });
+    let output = child.wait_with_output().unwrap_or_else(|error| panic!("{shown}: {error}"));
+    drop(done);
+    let _ = (watch.join(), feeder.join());
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Runs a shell script that has to succeed, and returns what it printed.
+#[track_caller]
+pub fn shell(dir: &Path, script: &str) -> String {
+    run(Command::new("bash").args(["-euo", "pipefail", "-c", script]).current_dir(dir).env("LC_ALL", "C.UTF-8"))
+        .good()
+        .stdout
+}
+
+pub fn kill(pid: i32, signal: i32) {
+    // SAFETY: sends a signal to a process this test started; a process that is gone is an error without effect.
+    unsafe { libc::kill(pid, signal) };
+}
+
+#[track_caller]
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Every object below a repository's directory, sorted.
+pub fn objects(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() { found.extend(objects(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+/// Mountpoints of this machine, in the order they were made.
+pub fn mounts() -> Vec<PathBuf> {
+    let text = fs::read("/proc/self/mounts").unwrap_or_default();
+    let points = text.split(|&byte| byte == b'\n').filter_map(|line| line.split(|&byte| byte == b' ').nth(1));
+    points.map(|point| PathBuf::from(String::from_utf8_lossy(point).replace("\\040", " "))).collect()
+}
+
+pub fn detach(mount: &Path) {
+    let as_root = Command::new("umount").arg("-l").arg(mount).stderr(Stdio::null()).status();
+    if !as_root.is_ok_and(|status| status.success()) {
+        let _ = Command::new("fusermount3").arg("-uz").arg(mount).stderr(Stdio::null()).status();
+    }
+}
+
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Whether what takes long is wanted.
+pub fn full() -> bool {
+    std::env::var_os("SNAPFOLD_TEST").is_some_and(|mode| mode == "full")
+}
+
+/// Tells that a test is left out, and why. As root that is a failure, so that nothing is left out unseen.
+pub fn leave_out(why: &str) {
+    assert!(!is_root(), "as root nothing may be left out, but: {why}");
+    eprintln!("left out: {why}");
+}
+
+/// For tests that need root: `if !root() { return }`.
+#[must_use]
+pub fn root() -> bool {
+    if !is_root() {
+        leave_out("needs root");
+    }
+    is_root()
+}
+
+/// A foreign program that `scripts/test` builds, or one on the path.
+pub fn tool(name: &str) -> Option<PathBuf> {
+    let built = std::env::var_os("SNAPFOLD_TOOLS").map(|dir| PathBuf::from(dir).join(name));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    built.into_iter().chain(std::env::split_paths(&path).map(|dir| dir.join(name))).find(|path| path.exists())
+}
+
+/// Random numbers that a seed repeats (xorshift64*).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let words = std::iter::repeat_with(|| self.next().to_le_bytes()).take(len.div_ceil(8));
+        let mut bytes: Vec<u8> = words.flatten().collect();
+        bytes.truncate(len);
+        bytes
+    }
+}

@@ -1,0 +1,19 @@
+//! The built program, driven as people drive it: real repositories, real kernel mounts, real foreign programs.
+//!
+//! `SNAPFOLD_TEST=full` adds what takes long; `scripts/test` sets it. Without root, or without a tool, a test that needs
+//! it says so and passes; as root nothing is left out.
+
+mod bad_input;
+mod concurrency;
+mod damage;
+mod full_disk;
+mod harness;
+mod help;
+mod kill;
+mod linux;
+mod mount;
+mod oddities;
+mod restore;
+mod round_trip;
+mod stage;
+mod suites;
