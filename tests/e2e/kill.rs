@@ -135,8 +135,8 @@ fn a_stage_killed_at_any_moment_keeps_what_it_acknowledged() {
         let stop = AtomicBool::new(false);
         let mut children = load(stage.path(), &source, round);
         std::thread::scope(|scope| {
-            let (ledger, random, stop) = (&mut ledger, &mut Random::new(1000 + round), &stop);
-            let worker = scope.spawn(move || ledger.work(&dir, random, stop));
+            let (ledger, stop) = (&mut ledger, &stop);
+            let worker = scope.spawn(move || ledger.work(&dir, &mut Random::new(1000 + round), stop));
             std::thread::sleep(Duration::from_millis(random.next() % 400));
             let (point, pid) = (stage.path().to_owned(), stage.pid());
             kill(pid, libc::SIGKILL);

@@ -94,3 +94,36 @@ pub fn same_by_rsync_untimed(left: &Path, right: &Path) {
     let printed = shell(left, &script);
     assert!(printed.is_empty(), "rsync sees differences:\n{printed}");
 }
+
+#[test]
+fn the_comparison_sees_every_kind_of_difference() {
+    let world = super::World::new();
+    let left = world.mkdir("left");
+    crate::oddities::make(&left);
+    let right = world.path("right");
+    let copy = || {
+        let script =
+            format!("rm -rf right; rsync -aHAXS left/ right/; cp -a --sparse=auto left/holes {}/", right.display());
+        shell(&world.path(""), &script);
+    };
+    copy();
+    same(&left, &right, Exact::Elsewhere);
+    for change in [
+        "echo x >>names/upper",
+        "chmod 700 'empty/also empty'",
+        "touch -h links/dangling",
+        "touch -d '1970-01-01 00:00:00.000000002' 'times/file 1'",
+        "rm links/again; cp -p links/one/hard links/again",
+        "setfattr -n user.colour -v red attributes/few",
+        "setfacl -m u:1234:r attributes/acl",
+        "rm kinds/fifo; touch kinds/fifo",
+        "rmdir 'empty/also empty/empty as well'",
+        "printf X | dd of='holes/comb' bs=1 seek=70000 conv=notrunc status=none",
+    ] {
+        copy();
+        let keep_times = format!("touch -r names/upper stamp; {change}; rm -f stamp");
+        shell(&right, &keep_times);
+        let seen = std::panic::catch_unwind(|| same(&left, &right, Exact::Elsewhere));
+        assert!(seen.is_err(), "not seen: {change}");
+    }
+}
