@@ -102,8 +102,10 @@ fn the_comparison_sees_every_kind_of_difference() {
     crate::oddities::make(&left);
     let right = world.path("right");
     let copy = || {
-        let script =
-            format!("rm -rf right; rsync -aHAXS left/ right/; cp -a --sparse=auto left/holes {}/", right.display());
+        let script = format!(
+            "rm -rf right; rsync -aHAXS --modify-window=-1 left/ right/; cp -a --sparse=auto left/holes {}/",
+            right.display()
+        );
         shell(&world.path(""), &script);
     };
     copy();
