@@ -55,6 +55,22 @@ fn every_oddity_comes_back_from_a_stage_filled_by_rsync() {
 }
 
 #[test]
+fn a_file_with_another_name_outside_comes_back_with_the_names_it_has_inside() {
+    let world = World::with_repository();
+    let source = world.mkdir("source");
+    world.write("source/inside", b"two names");
+    shell(&source, "ln inside 'inside too'; ln inside ../outside");
+    world.backup(&source);
+    let mount = world.mount(&["latest"]);
+    compare::same(&source, mount.path(), Exact::Shown);
+    let target = world.mkdir("target");
+    world.ok(&[OsStr::new("restore"), "latest".as_ref(), "--target".as_ref(), target.as_os_str()]);
+    assert_eq!(shell(&target, "stat -c %h inside*"), "2\n2\n");
+    compare::same_by_rsync(&source, &target);
+    mount.umount();
+}
+
+#[test]
 fn holes_come_back_from_a_stage() {
     let world = World::with_repository();
     let source = world.mkdir("source");
