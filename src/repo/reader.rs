@@ -1,48 +1,164 @@
 //! A repository with its local index: gives chunks by id. Knows nothing of what chunks hold.
 
+use std::collections::HashSet;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::{Chunk, ChunkSource, RepoError, Repository, Writer};
-use crate::base::{ChunkId, Monitor};
+use crossbeam_channel::{Sender, TrySendError, bounded};
+use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, Weighter};
+
+use super::index::{BlockPlace, IndexTotals, LocalIndex, Location, PackNumber};
+use super::pack;
+use super::repository::key_error;
+use super::writer::Writer;
+use super::{Chunk, ChunkSource, RepoError, Repository};
+use crate::base::{ChunkId, Monitor, PackId};
+use crate::codec::Key;
+use crate::store::{Kind, ObjectName, StoreError};
+
+/// Bytes of decoded blocks that are kept unless told otherwise.
+const BLOCK_CACHE: u64 = 64 << 20;
+/// Bytes of packs' block tables and keys that are kept.
+const PACK_CACHE: u64 = 8 << 20;
+/// Threads that decode blocks ahead of readers.
+const PREFETCHERS: usize = 2;
+/// Chunks that may wait for them; further hints are dropped.
+const PREFETCH_QUEUE: usize = 64;
 
 /// A repository whose chunks can be found. Shared between threads as `Arc<Indexed>`.
 pub struct Indexed {
-    repository: Repository,
+    reader: Arc<Reader>,
+    /// Started by the first hint. Dropping it ends the threads.
+    prefetch: OnceLock<Option<Sender<ChunkId>>>,
 }
 
-/// What the local index lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct IndexTotals {
-    pub packs: u64,
-    pub chunks: u64,
-    /// Bytes of all listed packs.
-    pub stored_bytes: u64,
+struct Reader {
+    repository: Repository,
+    index: LocalIndex,
+    packs: Cache<PackNumber, Arc<OpenPack>, PackWeight>,
+    blocks: Cache<(PackNumber, u32), Arc<Block>, BlockWeight>,
+}
+
+/// What reading a pack's blocks takes.
+struct OpenPack {
+    id: PackId,
+    key: Key,
+    blocks: Box<[BlockPlace]>,
+}
+
+/// A decoded block.
+struct Block {
+    plain: Vec<u8>,
+    /// Where chunks begin that were found to be what their ids say.
+    verified: Mutex<HashSet<u32>>,
+}
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        &self.plain
+    }
+}
+
+#[derive(Clone)]
+struct PackWeight;
+
+impl Weighter<PackNumber, Arc<OpenPack>> for PackWeight {
+    fn weight(&self, _: &PackNumber, pack: &Arc<OpenPack>) -> u64 {
+        200 + size_of_val(&*pack.blocks) as u64
+    }
+}
+
+#[derive(Clone)]
+struct BlockWeight;
+
+impl Weighter<(PackNumber, u32), Arc<Block>> for BlockWeight {
+    fn weight(&self, _: &(PackNumber, u32), block: &Arc<Block>) -> u64 {
+        200 + block.plain.capacity() as u64
+    }
 }
 
 impl Indexed {
+    pub(super) fn new(repository: Repository, index: LocalIndex) -> Self {
+        let reader = Reader {
+            repository,
+            index,
+            packs: cache(PACK_CACHE, 2 << 10, PackWeight),
+            blocks: cache(BLOCK_CACHE, 128 << 10, BlockWeight),
+        };
+        Self { reader: Arc::new(reader), prefetch: OnceLock::new() }
+    }
+
+    pub(super) fn index(&self) -> &LocalIndex {
+        &self.reader.index
+    }
+
     /// Takes up what other processes have added to (or removed from) the repository since.
     pub fn refresh(&self) -> Result<(), RepoError> {
-        todo!()
+        let reader = &self.reader;
+        reader.index.catch_up(&reader.repository, reader.index.generation())
     }
 
     /// Whether an index segment lists the chunk; does not look at the store.
-    pub fn contains(&self, _id: &ChunkId) -> Result<bool, RepoError> {
-        todo!()
+    pub fn contains(&self, id: &ChunkId) -> Result<bool, RepoError> {
+        self.reader.index.contains(&self.reader.repository, id)
     }
 
     pub fn totals(&self) -> Result<IndexTotals, RepoError> {
-        todo!()
+        self.reader.index.totals(&self.reader.repository)
     }
 
-    /// Sets how many bytes of decoded blocks are kept, 64 MiB unless told. Forgets those kept so far.
-    pub fn set_block_cache(&mut self, _bytes: u64) {
-        todo!()
+    /// Whether this process writes the shared local index.
+    pub fn writes_index(&self) -> bool {
+        self.reader.index.is_writing()
+    }
+
+    /// Sets how many bytes of decoded blocks are kept, 64 MiB unless told.
+    pub fn set_block_cache(&self, bytes: u64) {
+        self.reader.blocks.set_capacity(bytes);
+    }
+
+    /// Bytes of decoded blocks that are kept at the moment.
+    pub fn block_cache_used(&self) -> u64 {
+        self.reader.blocks.weight()
     }
 
     /// Starts writing chunks. Several writers may be at work at once, here and elsewhere.
-    pub fn writer(self: &Arc<Self>, _monitor: Arc<dyn Monitor>) -> Result<Writer, RepoError> {
-        todo!()
+    pub fn writer(self: &Arc<Self>, monitor: Arc<dyn Monitor>) -> Result<Writer, RepoError> {
+        Writer::new(Arc::clone(self), monitor)
+    }
+
+    fn prefetcher(&self) -> Option<&Sender<ChunkId>> {
+        let start = || {
+            let (sender, receiver) = bounded::<ChunkId>(PREFETCH_QUEUE);
+            for _ in 0..PREFETCHERS {
+                let (reader, receiver) = (Arc::clone(&self.reader), receiver.clone());
+                let work = move || receiver.iter().for_each(|id| reader.warm(&id));
+                if let Err(e) = std::thread::Builder::new().name("prefetch".to_owned()).spawn(work) {
+                    log::debug!("no thread for reading ahead: {e}");
+                    return None;
+                }
+            }
+            Some(sender)
+        };
+        self.prefetch.get_or_init(start).as_ref()
+    }
+}
+
+fn cache<K: Eq + std::hash::Hash, V: Clone, W: Weighter<K, V> + Clone>(
+    bytes: u64,
+    each: u64,
+    weight: W,
+) -> Cache<K, V, W> {
+    // Two shards, so that a block is a small part of a shard's budget whatever the number of processors.
+    let options = quick_cache::OptionsBuilder::new()
+        .estimated_items_capacity((bytes / each) as usize)
+        .weight_capacity(bytes)
+        .shards(2)
+        .build();
+    match options {
+        Ok(options) => Cache::with_options(options, weight, DefaultHashBuilder::default(), Default::default()),
+        Err(_) => Cache::with_weighter((bytes / each) as usize, bytes, weight),
     }
 }
 
@@ -50,12 +166,155 @@ impl Deref for Indexed {
     type Target = Repository;
 
     fn deref(&self) -> &Repository {
-        &self.repository
+        &self.reader.repository
     }
 }
 
 impl ChunkSource for Indexed {
-    fn chunk(&self, _id: &ChunkId) -> Result<Chunk, RepoError> {
-        todo!()
+    fn chunk(&self, id: &ChunkId) -> Result<Chunk, RepoError> {
+        self.reader.chunk(id)
+    }
+
+    fn cached(&self, id: &ChunkId) -> Result<Option<Chunk>, RepoError> {
+        let reader = &self.reader;
+        let Some(place) = reader.index.locate(&reader.repository, id)? else { return Ok(None) };
+        match reader.blocks.get(&(place.pack, place.block)) {
+            None => Ok(None),
+            Some(block) => reader.part(id, &place, &block).map(Some),
+        }
+    }
+
+    fn chunks_hint(&self, ids: &[ChunkId]) {
+        let Some(sender) = self.prefetcher() else { return };
+        for id in ids {
+            if let Err(TrySendError::Full(_)) = sender.try_send(*id) {
+                return;
+            }
+        }
     }
 }
+
+impl Reader {
+    /// Decodes the chunk's block. What fails here fails again, and is told, when the chunk is asked for.
+    fn warm(&self, id: &ChunkId) {
+        let warm = || match self.index.locate(&self.repository, id)? {
+            Some(place) if self.blocks.peek(&(place.pack, place.block)).is_none() => self.block(&place).map(|_| ()),
+            _ => Ok(()),
+        };
+        if let Err(e) = warm() {
+            log::debug!("reading ahead: {e}");
+        }
+    }
+
+    fn chunk(&self, id: &ChunkId) -> Result<Chunk, RepoError> {
+        for _ in 0..3 {
+            let place = self.locate(id)?;
+            match self.block(&place) {
+                Ok(Some(block)) => return self.part(id, &place, &block),
+                // The index was made anew meanwhile.
+                Ok(None) => {}
+                // The pack may have been replaced by others since the index was read.
+                Err(RepoError::Damaged { object, what }) if what == GONE => {
+                    self.index.catch_up(&self.repository, self.index.generation())?;
+                    if self.index.locate(&self.repository, id)? == Some(place) {
+                        return Err(RepoError::Damaged { object, what });
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Err(RepoError::LocalIndex { path: self.index.dir().to_owned(), what: format!("lost the place of {id:?}") })
+    }
+
+    /// Looks again after catching up, and last in packs that no segment lists.
+    fn locate(&self, id: &ChunkId) -> Result<Location, RepoError> {
+        let look = || self.index.locate(&self.repository, id);
+        if let Some(place) = look()? {
+            return Ok(place);
+        }
+        let generation = self.index.generation();
+        if let Some(place) = look()? {
+            return Ok(place);
+        }
+        self.index.catch_up(&self.repository, generation)?;
+        if let Some(place) = look()? {
+            return Ok(place);
+        }
+        if self.index.rescue(&self.repository)?
+            && let Some(place) = look()?
+        {
+            return Ok(place);
+        }
+        Err(RepoError::Missing { chunk: *id })
+    }
+
+    /// The chunk in its decoded block, checked against its id once for as long as the block is kept: whoever may only
+    /// add to a repository can list other bytes under an id, not make them fit it.
+    fn part(&self, id: &ChunkId, place: &Location, block: &Arc<Block>) -> Result<Chunk, RepoError> {
+        let start = place.offset as usize;
+        let chunk = Chunk::new(block.clone(), start..start.saturating_add(place.len as usize));
+        let known = || block.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let verified = known().contains(&place.offset);
+        match chunk {
+            Some(chunk) if verified || self.repository.keys().chunk_id(&chunk) == *id => {
+                if !verified {
+                    known().insert(place.offset);
+                }
+                Ok(chunk)
+            }
+            _ => {
+                let pack = self.pack(place.pack)?.map_or_else(|| "?".to_owned(), |pack| pack.id.to_string());
+                let what = format!("block {}: chunk {id} has other bytes than its id says", place.block);
+                Err(RepoError::damaged(&ObjectName::new(Kind::Pack, pack), what))
+            }
+        }
+    }
+
+    /// `None` when the index was made anew since `number` was given out.
+    fn pack(&self, number: PackNumber) -> Result<Option<Arc<OpenPack>>, RepoError> {
+        if let Some(pack) = self.packs.get(&number) {
+            return Ok(Some(pack));
+        }
+        let Some(places) = self.index.pack(&self.repository, number)? else { return Ok(None) };
+        let name = ObjectName::new(Kind::Pack, places.id);
+        let key = self.repository.keys().unwrap(&places.envelope).map_err(|e| key_error(&name, e))?;
+        let pack = Arc::new(OpenPack { id: places.id, key, blocks: places.blocks });
+        self.packs.insert(number, Arc::clone(&pack));
+        Ok(Some(pack))
+    }
+
+    /// The decoded block; two threads that want it decode it once.
+    fn block(&self, place: &Location) -> Result<Option<Arc<Block>>, RepoError> {
+        let key = (place.pack, place.block);
+        if let Some(block) = self.blocks.get(&key) {
+            return Ok(Some(block));
+        }
+        let Some(pack) = self.pack(place.pack)? else { return Ok(None) };
+        self.blocks.get_or_insert_with(&key, || self.decode(&pack, place.block)).map(Some)
+    }
+
+    fn decode(&self, pack: &OpenPack, ordinal: u32) -> Result<Arc<Block>, RepoError> {
+        let name = ObjectName::new(Kind::Pack, pack.id);
+        let damaged = |what: String| RepoError::damaged(&name, what);
+        let place = pack.blocks.get(ordinal as usize);
+        let place = place.ok_or_else(|| damaged(format!("block {ordinal}: listed, but not in the pack")))?;
+        let end = place.start + u64::from(place.sealed_len);
+        let mut sealed = match self.repository.store().get_range(&name, place.start..end) {
+            Err(StoreError::Absent { .. }) => return Err(damaged(GONE.to_owned())),
+            Err(StoreError::Short { found, .. }) => {
+                return Err(damaged(format!("block {ordinal}: truncated: the pack ends at {found} of {end} bytes")));
+            }
+            other => other?,
+        };
+        if sealed.len() != place.sealed_len as usize {
+            return Err(damaged(format!("block {ordinal}: {} of {} bytes read", sealed.len(), place.sealed_len)));
+        }
+        let mut plain = Vec::with_capacity(place.plain_len as usize);
+        pack::open_block(&pack.key, &self.repository.id(), ordinal, &mut sealed, place.plain_len, &mut plain)
+            .map_err(damaged)?;
+        Ok(Arc::new(Block { plain, verified: Mutex::default() }))
+    }
+}
+
+/// How a pack is damaged that is not there at all.
+const GONE: &str = "the pack is gone";

@@ -1,0 +1,389 @@
+//! One RocksDB with places of chunks and packs. Alone names `rocksdb`'s types on this floor; knows nothing of stores,
+//! locks and segments' bytes.
+//!
+//! The column family `chunks` maps chunk ids to places. The default one holds all else, told apart by its keys' first
+//! byte: `p` and a number: a pack; `n` and a pack's id: its number; `s` and a segment's id: it is loaded; `m`: counts.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DataBlockIndexType, LogLevel, Options,
+    WriteBatch,
+};
+
+use crate::base::{ChunkId, ObjectId, PackId, SegmentId};
+use crate::codec::wire::{Malformed, Put, Take};
+use crate::repo::keys::Envelope;
+use crate::repo::pack::{HEADER, MAX_BLOCK, PackEntry};
+
+/// Increased whenever the meaning of keys or values changes: an index of another number is made anew.
+const FORMAT: u32 = 1;
+const CHUNKS: &str = "chunks";
+const META: &[u8] = b"m";
+/// RocksDB's cache of its blocks, bloom filters among them.
+const CACHE_BYTES: usize = 24 << 20;
+const WRITE_BUFFER_BYTES: usize = 8 << 20;
+
+/// RocksDB failed, or holds what cannot be.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    #[error(transparent)]
+    Rocks(#[from] rocksdb::Error),
+    #[error("{0}")]
+    Malformed(#[from] Malformed),
+    #[error("not the database that was opened, or made by another version of the program")]
+    OtherFormat,
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Where a chunk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub pack: u32,
+    pub block: u32,
+    /// Where in the block's plaintext.
+    pub offset: u32,
+    pub len: u32,
+}
+
+/// Where a pack's blocks are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackPlaces {
+    pub id: PackId,
+    pub envelope: Envelope,
+    pub blocks: Box<[BlockPlace]>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockPlace {
+    pub start: u64,
+    pub sealed_len: u32,
+    pub plain_len: u32,
+}
+
+/// What is listed, all told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Drawn when the database is made: tells one that was made anew from the one before.
+    incarnation: u64,
+    /// The number that the next pack gets. Numbers are not used twice, not even after `clear`.
+    next_pack: u32,
+    pub packs: u64,
+    pub chunks: u64,
+    pub bytes: u64,
+}
+
+impl Counts {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u32(FORMAT);
+        out.put_varint(self.incarnation);
+        out.put_varint(self.next_pack.into());
+        out.put_varint(self.packs);
+        out.put_varint(self.chunks);
+        out.put_varint(self.bytes);
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DbError> {
+        let mut take = Take::new(bytes);
+        if take.u32()? != FORMAT {
+            return Err(DbError::OtherFormat);
+        }
+        let incarnation = take.varint()?;
+        let next_pack = take.varint_u32()?;
+        Ok(Self { incarnation, next_pack, packs: take.varint()?, chunks: take.varint()?, bytes: take.varint()? })
+    }
+}
+
+pub struct Db {
+    db: DB,
+    /// Held while adding: numbers are given out in order.
+    counts: Mutex<Counts>,
+}
+
+impl Db {
+    /// Opens it for writing, making it where it is missing. The caller holds the lock that makes this the only one.
+    /// Says whether it was made.
+    pub fn open(dir: &Path) -> Result<(Self, bool), DbError> {
+        let (options, families) = options();
+        let db = DB::open_cf_descriptors(&options, dir, families)?;
+        let counts = db.get(META)?.map(|bytes| Counts::decode(&bytes)).transpose()?;
+        let made = counts.is_none();
+        let counts = match counts {
+            Some(counts) => counts,
+            None => Counts { incarnation: getrandom::u64().map_err(std::io::Error::other)?, ..Counts::default() },
+        };
+        if made {
+            db.put(META, counts.encode())?;
+        }
+        Ok((Self { db, counts: Mutex::new(counts) }, made))
+    }
+
+    /// Opens it for reading beside another process that writes; `own` is a directory of this process.
+    pub fn open_secondary(dir: &Path, own: &Path) -> Result<Self, DbError> {
+        let (options, families) = options();
+        let db = DB::open_cf_descriptors_as_secondary(&options, dir, own, families)?;
+        db.try_catch_up_with_primary()?;
+        let counts = Counts::decode(&db.get(META)?.unwrap_or_default())?;
+        Ok(Self { db, counts: Mutex::new(counts) })
+    }
+
+    /// As a secondary, takes up what the writing process has added.
+    pub fn catch_up(&self) -> Result<(), DbError> {
+        self.db.try_catch_up_with_primary()?;
+        let incarnation = self.counts.lock().unwrap_or_else(PoisonError::into_inner).incarnation;
+        if self.counts()?.incarnation == incarnation { Ok(()) } else { Err(DbError::OtherFormat) }
+    }
+
+    fn chunks(&self) -> Result<&rocksdb::ColumnFamily, DbError> {
+        self.db.cf_handle(CHUNKS).ok_or(DbError::OtherFormat)
+    }
+
+    pub fn chunk(&self, id: &ChunkId) -> Result<Option<Place>, DbError> {
+        let Some(bytes) = self.db.get_pinned_cf(self.chunks()?, id.as_bytes())? else { return Ok(None) };
+        let mut take = Take::new(&bytes);
+        let mut next = || take.varint_u32();
+        Ok(Some(Place { pack: next()?, block: next()?, offset: next()?, len: next()? }))
+    }
+
+    pub fn contains(&self, id: &ChunkId) -> Result<bool, DbError> {
+        Ok(self.db.get_pinned_cf(self.chunks()?, id.as_bytes())?.is_some())
+    }
+
+    pub fn has_pack(&self, id: &PackId) -> Result<bool, DbError> {
+        Ok(self.db.get_pinned(pack_name_key(id))?.is_some())
+    }
+
+    /// `None` when all was forgotten since the number was given out.
+    pub fn pack(&self, number: u32) -> Result<Option<PackPlaces>, DbError> {
+        let Some(bytes) = self.db.get_pinned(pack_key(number))? else { return Ok(None) };
+        let mut take = Take::new(&bytes);
+        let id = PackId(take.array()?);
+        let envelope = Envelope::take(&mut take)?;
+        let mut start = HEADER as u64;
+        let mut blocks = Vec::with_capacity(take.count(2)?);
+        while !take.is_empty() {
+            let (sealed_len, plain_len) = (take.varint_u32()?, take.varint_u32()?);
+            if plain_len as usize > MAX_BLOCK {
+                return Err(DbError::Malformed(Malformed("block of impossible length")));
+            }
+            blocks.push(BlockPlace { start, sealed_len, plain_len });
+            start += u64::from(sealed_len);
+        }
+        Ok(Some(PackPlaces { id, envelope, blocks: blocks.into() }))
+    }
+
+    /// Ids of the segments that are loaded.
+    pub fn segments(&self, into: &mut HashSet<SegmentId>) -> Result<(), DbError> {
+        let from = rocksdb::IteratorMode::From(b"s", rocksdb::Direction::Forward);
+        for item in self.db.iterator(from) {
+            let (key, _) = item?;
+            match key.strip_prefix(b"s").and_then(|id| id.try_into().ok()) {
+                Some(id) => into.insert(SegmentId(id)),
+                None => break,
+            };
+        }
+        Ok(())
+    }
+
+    pub fn counts(&self) -> Result<Counts, DbError> {
+        self.db.get_pinned(META)?.map_or(Ok(Counts::default()), |bytes| Counts::decode(&bytes))
+    }
+
+    /// Lists `packs`, and that the segment they are from is loaded: all of it or nothing. Packs that are listed already
+    /// stay as they are.
+    pub fn add(&self, segment: Option<SegmentId>, packs: &[PackEntry]) -> Result<(), DbError> {
+        let family = self.chunks()?;
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut after = *counts;
+        let mut batch = WriteBatch::default();
+        let mut value = Vec::new();
+        let mut seen = HashSet::new();
+        for pack in packs {
+            if !seen.insert(pack.id) || self.has_pack(&pack.id)? {
+                continue;
+            }
+            let number = after.next_pack;
+            after.next_pack = number.checked_add(1).ok_or(Malformed("out of pack numbers"))?;
+            after.packs += 1;
+            after.bytes = after.bytes.saturating_add(pack.size);
+            value.clear();
+            value.put_raw(pack.id.as_bytes());
+            value.put_raw(pack.envelope.as_bytes());
+            value.put_varint(pack.blocks.len() as u64);
+            for block in &pack.blocks {
+                value.put_varint(block.sealed_len.into());
+                value.put_varint(block.plain_len.into());
+            }
+            batch.put(pack_key(number), &value);
+            batch.put(pack_name_key(&pack.id), number.to_be_bytes());
+            for (ordinal, block) in pack.blocks.iter().enumerate() {
+                let mut offset = 0;
+                after.chunks += block.chunks.len() as u64;
+                for chunk in &block.chunks {
+                    value.clear();
+                    for number in [number, ordinal as u32, offset, chunk.len] {
+                        value.put_varint(number.into());
+                    }
+                    batch.put_cf(family, chunk.id.as_bytes(), &value);
+                    offset += chunk.len;
+                }
+            }
+        }
+        if let Some(segment) = segment {
+            batch.put([b"s", &segment.as_bytes()[..]].concat(), []);
+        }
+        batch.put(META, after.encode());
+        self.db.write(batch)?;
+        *counts = after;
+        Ok(())
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) -> Result<(), DbError> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = Counts { incarnation: counts.incarnation, next_pack: counts.next_pack, ..Counts::default() };
+        let mut batch = WriteBatch::default();
+        batch.delete_range_cf(self.chunks()?, vec![], vec![0xff; 33]);
+        batch.delete_range(vec![], vec![0xff; 33]);
+        batch.put(META, after.encode());
+        self.db.write(batch)?;
+        *counts = after;
+        Ok(())
+    }
+}
+
+fn pack_key(number: u32) -> [u8; 5] {
+    let mut key = [b'p'; 5];
+    key[1..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+fn pack_name_key(id: &PackId) -> Vec<u8> {
+    [b"n", &id.as_bytes()[..]].concat()
+}
+
+fn options() -> (Options, [ColumnFamilyDescriptor; 2]) {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    // A secondary must hold all tables open: the writing process deletes those it has merged.
+    options.set_max_open_files(-1);
+    options.set_max_background_jobs(2);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(1 << 20);
+    options.set_stats_dump_period_sec(0);
+    options.set_skip_stats_update_on_db_open(true);
+    options.set_max_total_wal_size(32 << 20);
+    let cache = Cache::new_lru_cache(CACHE_BYTES);
+    let mut families = [rocksdb::DEFAULT_COLUMN_FAMILY_NAME, CHUNKS].into_iter().map(|name| {
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(&cache);
+        table.set_bloom_filter(10.0, false);
+        // Filters and indexes are read and forgotten in parts: memory does not grow with the repository.
+        table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        table.set_partition_filters(true);
+        table.set_metadata_block_size(4096);
+        table.set_cache_index_and_filter_blocks(true);
+        table.set_pin_top_level_index_and_filter(true);
+        table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
+        table.set_format_version(5);
+        let mut family = Options::default();
+        family.set_block_based_table_factory(&table);
+        family.set_write_buffer_size(if name == CHUNKS { WRITE_BUFFER_BYTES } else { WRITE_BUFFER_BYTES / 4 });
+        family.set_max_write_buffer_number(2);
+        ColumnFamilyDescriptor::new(name, family)
+    });
+    let first = families.next();
+    let second = families.next();
+    match (first, second) {
+        (Some(first), Some(second)) => (options, [first, second]),
+        _ => unreachable!("there are two names"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repo::Class;
+    use crate::repo::pack::{BlockEntry, ChunkEntry};
+
+    pub fn entry(number: u32, chunks: u32) -> PackEntry {
+        let id = |of: &str, n: u32| *blake3::hash(format!("{of} {n}").as_bytes()).as_bytes();
+        let chunks: Vec<_> =
+            (0..chunks).map(|n| ChunkEntry { id: ChunkId(id("chunk", number * 1000 + n)), len: n + 1 }).collect();
+        let plain_len = chunks.iter().map(|chunk| chunk.len).sum();
+        let block = |chunks| BlockEntry { class: Class::Small, sealed_len: 1000, plain_len, chunks };
+        let blocks = vec![block(chunks[..1].to_vec()), block(chunks[1..].to_vec())];
+        let envelope = Envelope::from_bytes([number as u8; Envelope::LEN]);
+        PackEntry { id: PackId(id("pack", number)), size: 2500, envelope, blocks }
+    }
+
+    #[test]
+    fn what_is_added_is_found_after_opening_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let packs = [entry(1, 3), entry(2, 5)];
+        let segment = SegmentId([9; 32]);
+        {
+            let (db, made) = Db::open(dir.path()).unwrap();
+            assert!(made);
+            db.add(Some(segment), &packs).unwrap();
+            // Again: nothing changes.
+            db.add(None, &packs).unwrap();
+        }
+        let (db, made) = Db::open(dir.path()).unwrap();
+        assert!(!made);
+        let place = db.chunk(&packs[1].blocks[1].chunks[2].id).unwrap().unwrap();
+        assert_eq!((place.block, place.offset, place.len), (1, 2 + 3, 4));
+        let pack = db.pack(place.pack).unwrap().unwrap();
+        assert_eq!((pack.id, pack.envelope, pack.blocks.len()), (packs[1].id, packs[1].envelope, 2));
+        assert_eq!(pack.blocks[1].start, HEADER as u64 + 1000);
+        assert!(db.has_pack(&packs[0].id).unwrap());
+        assert!(!db.contains(&ChunkId([0; 32])).unwrap());
+        let counts = db.counts().unwrap();
+        assert_eq!((counts.packs, counts.chunks, counts.bytes), (2, 8, 5000));
+        let mut segments = HashSet::new();
+        db.segments(&mut segments).unwrap();
+        assert_eq!(segments, HashSet::from([segment]));
+    }
+
+    #[test]
+    fn nothing_is_left_after_clearing_and_numbers_go_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (db, _) = Db::open(dir.path()).unwrap();
+        db.add(Some(SegmentId([1; 32])), &[entry(1, 3)]).unwrap();
+        let before = db.chunk(&entry(1, 3).blocks[0].chunks[0].id).unwrap().unwrap();
+        db.clear().unwrap();
+        assert!(db.chunk(&entry(1, 3).blocks[0].chunks[0].id).unwrap().is_none());
+        assert!(db.pack(before.pack).unwrap().is_none());
+        let mut segments = HashSet::new();
+        db.segments(&mut segments).unwrap();
+        assert!(segments.is_empty());
+        assert_eq!(db.counts().unwrap().packs, 0);
+        db.add(None, &[entry(1, 3)]).unwrap();
+        let after = db.chunk(&entry(1, 3).blocks[0].chunks[0].id).unwrap().unwrap();
+        assert_ne!(after.pack, before.pack);
+    }
+
+    #[test]
+    fn a_secondary_sees_what_is_added_once_it_catches_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = tempfile::tempdir().unwrap();
+        let (db, _) = Db::open(dir.path()).unwrap();
+        let secondary = Db::open_secondary(dir.path(), own.path()).unwrap();
+        let id = entry(7, 2).blocks[0].chunks[0].id;
+        db.add(None, &[entry(7, 2)]).unwrap();
+        assert!(!secondary.contains(&id).unwrap());
+        secondary.catch_up().unwrap();
+        assert!(secondary.contains(&id).unwrap());
+        assert_eq!(secondary.counts().unwrap().packs, 1);
+        db.clear().unwrap();
+        secondary.catch_up().unwrap();
+        assert!(!secondary.contains(&id).unwrap());
+    }
+}

@@ -1,0 +1,67 @@
+//! A block of a pack: chunks that are compressed and sealed together. Bytes only.
+
+use crate::base::{ObjectId, RepositoryId};
+use crate::codec::wire::{Malformed, Take};
+use crate::codec::{Key, Method, compress, seal};
+use crate::repo::MAX_CHUNK;
+
+use super::VERSION;
+
+/// Method, plain length, compressed length: what comes before a block's bytes, inside the seal.
+const BLOCK_HEADER: usize = 1 + 4 + 4;
+/// The most plaintext in a block: one chunk of any length, after others that did not fill it.
+pub const MAX_BLOCK: usize = 2 * MAX_CHUNK;
+/// The most bytes of a sealed block: its plaintext as it is, padded by at most 12%.
+const MAX_SEALED: usize = MAX_BLOCK + MAX_BLOCK / 8 + 4096;
+
+/// Whether there can be a sealed block of this length.
+pub(super) fn block_len_is_possible(sealed_len: u32) -> bool {
+    (seal::OVERHEAD + BLOCK_HEADER..=MAX_SEALED).contains(&(sealed_len as usize))
+}
+
+/// Associated data of a block: what and where it is.
+pub(super) fn block_ad(repository: &RepositoryId, ordinal: u32) -> [u8; 52] {
+    let mut ad = [0; 52];
+    ad[..14].copy_from_slice(b"snapfold block");
+    ad[14..16].copy_from_slice(&VERSION.to_le_bytes());
+    ad[16..48].copy_from_slice(repository.as_bytes());
+    ad[48..].copy_from_slice(&ordinal.to_le_bytes());
+    ad
+}
+
+/// Appends a block's inner form: how it is compressed, its lengths, its bytes.
+pub fn compress_block(level: i32, plain: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + BLOCK_HEADER, 0);
+    let method = compress::compress(level, plain, out);
+    let compressed = (out.len() - start - BLOCK_HEADER) as u32;
+    out[start] = method.to_byte();
+    out[start + 1..start + 5].copy_from_slice(&(plain.len() as u32).to_le_bytes());
+    out[start + 5..start + 9].copy_from_slice(&compressed.to_le_bytes());
+}
+
+/// Opens a sealed block where it stands, and appends its plaintext, which must be `plain_len` bytes, to `out`.
+///
+/// # Errors
+/// One line that says how it is damaged.
+pub fn open_block(
+    key: &Key,
+    repository: &RepositoryId,
+    ordinal: u32,
+    sealed: &mut [u8],
+    plain_len: u32,
+    out: &mut Vec<u8>,
+) -> Result<(), String> {
+    let damaged = |why: &dyn std::fmt::Display| format!("block {ordinal}: {why}");
+    let inner = seal::open_in_place(key, &block_ad(repository, ordinal), sealed).map_err(|e| damaged(&e))?;
+    let mut take = Take::new(inner);
+    let mut parse = || {
+        let method = Method::from_byte(take.u8()?)?;
+        if take.u32()? != plain_len || plain_len as usize > MAX_BLOCK {
+            return Err(Malformed("its length is not the index's"));
+        }
+        let compressed = take.u32()? as usize;
+        compress::decompress(method, take.raw(compressed)?, plain_len as usize, out)
+    };
+    parse().map_err(|e| damaged(&e))
+}
