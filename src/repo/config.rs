@@ -13,6 +13,8 @@ pub const FEATURES: u64 = 0;
 const MAGIC: &[u8; 8] = b"SNAPFOLD";
 /// Magic, version, features and id.
 const HEADER: usize = 8 + 2 + 8 + 32;
+/// Bytes at the end: the first of the BLAKE3 of all before, so that damage is told from a wrong password.
+const CHECK: usize = 16;
 
 /// Why a config is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +27,8 @@ pub enum ConfigError {
     UnknownFeature { bit: u32 },
     #[error("{0}")]
     Malformed(#[from] Malformed),
+    #[error("its bytes do not match its checksum")]
+    Damaged,
     #[error("authentication failed")]
     Forged,
 }
@@ -120,7 +124,7 @@ impl Header {
     /// The header of a config's bytes.
     ///
     /// # Errors
-    /// `Foreign`, then `NewerFormat`, then `UnknownFeature`, before anything else is looked at.
+    /// `Foreign`, then `NewerFormat`, then `UnknownFeature`, before anything else is looked at; then `Damaged`.
     pub fn decode(bytes: &[u8]) -> Result<Self, ConfigError> {
         let mut take = Take::new(bytes);
         if take.array().map_err(|_| ConfigError::Foreign)? != *MAGIC {
@@ -135,6 +139,10 @@ impl Header {
         let unknown = features & !FEATURES;
         if unknown != 0 {
             return Err(ConfigError::UnknownFeature { bit: unknown.trailing_zeros() });
+        }
+        let (rest, check) = bytes.split_last_chunk::<CHECK>().ok_or(ConfigError::Damaged)?;
+        if checksum(rest) != *check || rest.len() < HEADER {
+            return Err(ConfigError::Damaged);
         }
         Ok(Self { features, id: RepositoryId(take.array()?) })
     }
@@ -161,6 +169,8 @@ impl Config {
             bytes.put_varint(self.created.nanos.into());
             self.params.encode(bytes);
         });
+        let check = checksum(&bytes);
+        bytes.put_raw(&check);
         bytes
     }
 
@@ -168,7 +178,7 @@ impl Config {
     /// As `Header::decode`, then `Forged` or `Malformed`.
     pub fn decode(bytes: &[u8], index: &Key) -> Result<Self, ConfigError> {
         let header = Header::decode(bytes)?;
-        let (clear, sealed) = bytes.split_at(HEADER);
+        let (clear, sealed) = bytes[..bytes.len() - CHECK].split_at(HEADER);
         let mut plain = Vec::new();
         seal::open(index, &associated(clear), sealed, &mut plain).map_err(|_| ConfigError::Forged)?;
         let mut take = Take::new(&plain);
@@ -180,6 +190,11 @@ impl Config {
         take.end()?;
         Ok(Self { header, created: Timestamp::new(secs, nanos), params })
     }
+}
+
+fn checksum(bytes: &[u8]) -> [u8; CHECK] {
+    let hash = *blake3::hash(bytes).as_bytes();
+    std::array::from_fn(|at| hash[at])
 }
 
 fn associated(header: &[u8]) -> Vec<u8> {
@@ -222,6 +237,8 @@ mod tests {
             let mut changed = whole.clone();
             changed[at] ^= 1;
             assert!(Config::decode(&changed, &key).is_err(), "{at}");
+            // Without the key it shows as well.
+            assert!(Header::decode(&changed).is_err(), "{at}");
         }
     }
 
@@ -251,6 +268,8 @@ mod tests {
             let mut sealed = Config::new(Params::default()).encode(&key)[..HEADER].to_vec();
             let ad = associated(&sealed);
             seal::seal(&key, &ad, &plain, &mut sealed);
+            let check = checksum(&sealed);
+            sealed.put_raw(&check);
             if let Ok(config) = Config::decode(&sealed, &key) {
                 prop_assert_eq!(config.params.check(), Ok(()));
             }
