@@ -38,7 +38,7 @@ impl Place {
 
     /// A new repository with small packs, so that there are many.
     pub fn init(&self) -> Repository {
-        let params = Params { pack: 1 << 20, small_block: 64 << 10, ..Params::default() };
+        let params = Params { pack: 1 << 20, small_block: 512 << 10, ..Params::default() };
         Repository::init(self.store(), PASSWORD, KdfCost::LEAST, params).unwrap()
     }
 
