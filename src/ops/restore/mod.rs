@@ -1,14 +1,37 @@
 //! Restoring a stored tree into a directory: first a plan that can be shown, then its execution. Never writes outside
 //! of the target, whatever the tree holds and whatever lies in the target.
 
+mod attributes;
+mod data;
+mod target;
+mod walk;
+mod work;
+
+#[cfg(test)]
+mod tests;
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::base::Monitor;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use self::attributes::Attributes;
+use self::data::Data;
+use self::walk::Walker;
+use self::work::{Job, Mode, Report, Shared, Worker};
+use crate::base::{Counter, Monitor};
 use crate::repo::Indexed;
 use crate::tree::{Node, Stored};
 
 use super::{OpError, Patterns};
+
+/// Entries that wait for a thread.
+const QUEUE: usize = 128;
+const THREADS_MOST: usize = 8;
 
 /// What is restored, where to and how.
 #[derive(Default)]
@@ -90,7 +113,9 @@ impl RestorePlan {
         node: Arc<Node>,
         request: RestoreRequest,
     ) -> Result<Self, OpError> {
-        Ok(Self { repo: repo.clone(), stored: stored.clone(), node, request })
+        let plan = Self { repo: repo.clone(), stored: stored.clone(), node, request };
+        plan.open_target(false)?;
+        Ok(plan)
     }
 
     /// Tells every step without taking any: a dry run. Nothing at all is written.
@@ -102,30 +127,89 @@ impl RestorePlan {
         each: &mut dyn FnMut(&Step<'_>) -> Result<(), OpError>,
         monitor: &dyn Monitor,
     ) -> Result<RestoreSummary, OpError> {
-        let _ = (&self.repo, &self.stored, &self.node, &self.request, each, monitor);
-        todo!()
+        self.go(Mode::Preview, each, monitor)
     }
 
     /// Restores; `each` is told of every step when it is taken, from one thread.
     ///
     /// # Errors
-    /// As `preview`, and a target that cannot be made or opened.
+    /// As `preview`, and a target that cannot be made or opened, or that is full.
     pub fn run(
         &self,
         each: &mut dyn FnMut(&Step<'_>) -> Result<(), OpError>,
         monitor: &dyn Monitor,
     ) -> Result<RestoreSummary, OpError> {
-        let _ = (each, monitor);
-        todo!()
+        self.go(Mode::Run, each, monitor)
     }
 
     /// Reads everything back from the target and compares it with the snapshot; what differs is a problem for the
-    /// monitor. Gives the number of problems.
+    /// monitor. What the target has besides is none.
     ///
     /// # Errors
     /// As `preview`.
-    pub fn verify(&self, monitor: &dyn Monitor) -> Result<u64, OpError> {
-        let _ = monitor;
-        todo!()
+    pub fn verify(&self, monitor: &dyn Monitor) -> Result<RestoreSummary, OpError> {
+        self.go(Mode::Verify, &mut |_| Ok(()), monitor)
+    }
+
+    fn open_target(&self, make: bool) -> Result<Option<Arc<OwnedFd>>, OpError> {
+        let path = &self.request.target;
+        let failed = |source| OpError::Target { path: path.as_os_str().as_bytes().to_vec(), source };
+        if make {
+            std::fs::create_dir_all(path).map_err(failed)?;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open(path, flags, rustix::fs::Mode::empty()) {
+            Ok(fd) => Ok(Some(Arc::new(fd))),
+            Err(Errno::NOENT) if !make => Ok(None),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+
+    fn go(
+        &self,
+        mode: Mode,
+        each: &mut dyn FnMut(&Step<'_>) -> Result<(), OpError>,
+        monitor: &dyn Monitor,
+    ) -> Result<RestoreSummary, OpError> {
+        let (repo, stored) = (&*self.repo, &*self.stored);
+        let root = self.open_target(mode == Mode::Run)?;
+        let attributes = Attributes::new(self.request.numeric_owners);
+        let shared = Shared { mode, request: &self.request, attributes, root };
+        if self.request.include.is_empty() {
+            monitor.expect(Counter::Files, self.node.span() - 1);
+            monitor.expect(Counter::Bytes, self.node.dir().map_or(self.node.meta.size, |dir| dir.bytes));
+        }
+        let stop = AtomicBool::new(false);
+        let (jobs, queue) = crossbeam_channel::bounded::<Job>(QUEUE);
+        // As many reports wait as jobs do, and a few more: the walk takes them before each entry.
+        let (tell, reports) = crossbeam_channel::unbounded::<Report>();
+        let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(THREADS_MOST);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                let (queue, tell, shared, stop) = (queue.clone(), tell.clone(), &shared, &stop);
+                let work = move || {
+                    let mut worker = Worker { shared, data: Data::new(repo, stored, monitor) };
+                    // A walk that has ended takes no reports, and wants none.
+                    let mut report = |report| drop(tell.send(report));
+                    for job in queue {
+                        if stop.load(Ordering::Relaxed) {
+                            job.give_up();
+                        } else {
+                            worker.work(&job, &mut report);
+                        }
+                        walk::finish(shared, job.dir, &mut |problem| report(Report::Problem(problem)));
+                    }
+                };
+                let spawned = std::thread::Builder::new().name("restore".to_owned()).spawn_scoped(scope, work);
+                spawned.map_err(|source| OpError::System { what: "a thread", source })?;
+            }
+            drop((queue, tell));
+            let mut walker = Walker::new(&shared, stored, monitor, each, jobs, reports);
+            let result = walker.run(&self.node).and_then(|()| walker.wait());
+            if result.is_err() {
+                stop.store(true, Ordering::Relaxed);
+            }
+            result.map(|()| walker.summary)
+        })
     }
 }

@@ -1,0 +1,499 @@
+//! The walk of a restore: goes through the stored tree, makes or enters the directories of the target, and hands
+//! everything else to the workers. Directories get their attributes when all that is in them is done.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+use rustix::fs::{FileType, Mode as Bits, mkdirat};
+
+use super::attributes::{Handle, is_hopeless};
+use super::target::{Dir, each_name, file_type, look, open_dir, remove_all};
+use super::work::{Group, IN_THE_WAY, Job, Link, Mode, Report, Shared, clear, describe};
+use super::{Action, RestoreSummary, Step};
+use crate::base::{Counter, Monitor, Problem};
+use crate::ops::OpError;
+use crate::tree::{Body, DirRef, Listing, Node, Start, Stored};
+
+/// Directories nearer to the place being worked at than this keep their descriptors.
+const OPEN_MOST: usize = 64;
+
+/// Where a directory of the snapshot is in the target.
+enum Place {
+    Open(Arc<Dir>),
+    /// It does not exist, and this is only a preview.
+    Missing,
+    /// It is made once something in it is wanted.
+    Pending,
+}
+
+struct Frame<'a> {
+    listing: Listing<'a>,
+    node: Arc<Node>,
+    /// The length of the path of the directory it is in.
+    above: usize,
+    place: Place,
+    /// Whether it was asked for with all that is in it.
+    included: bool,
+}
+
+pub struct Walker<'a, 'e> {
+    shared: &'a Shared<'a>,
+    stored: &'a Stored,
+    monitor: &'a dyn Monitor,
+    each: &'e mut dyn FnMut(&Step<'_>) -> Result<(), OpError>,
+    jobs: Sender<Job>,
+    reports: Receiver<Report>,
+    stack: Vec<Frame<'a>>,
+    path: Vec<u8>,
+    /// Files of which not all names were met yet.
+    links: HashMap<u64, (Arc<Group>, u32)>,
+    pub summary: RestoreSummary,
+}
+
+/// An error of the target that concerns one path, unless it means that nothing can be written any more.
+enum Trouble {
+    Io(io::Error),
+    InTheWay,
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<rustix::io::Errno> for Trouble {
+    fn from(error: rustix::io::Errno) -> Self {
+        Self::Io(error.into())
+    }
+}
+
+impl<'a, 'e> Walker<'a, 'e> {
+    pub fn new(
+        shared: &'a Shared<'a>,
+        stored: &'a Stored,
+        monitor: &'a dyn Monitor,
+        each: &'e mut dyn FnMut(&Step<'_>) -> Result<(), OpError>,
+        jobs: Sender<Job>,
+        reports: Receiver<Report>,
+    ) -> Self {
+        let (stack, path, links, summary) = Default::default();
+        Self { shared, stored, monitor, each, jobs, reports, stack, path, links, summary }
+    }
+
+    /// Walks everything and hands out jobs; the reports on the last of them are still to come.
+    pub fn run(&mut self, root: &Arc<Node>) -> Result<(), OpError> {
+        let target = self.shared.root.clone();
+        let open = |node: Arc<Node>, selected: bool| match &target {
+            None => Ok(Place::Missing),
+            Some(fd) => fd
+                .try_clone()
+                .and_then(|fd| Dir::new(node, Vec::new(), None, fd, selected))
+                .map(|dir| Place::Open(Arc::new(dir)))
+                .map_err(|source| OpError::Target { path: Vec::new(), source }),
+        };
+        let Some(dir) = root.dir() else {
+            self.path = root.name.clone();
+            let place = open(root.clone(), false)?;
+            return self.hand_out(&place, root.clone());
+        };
+        let included = self.shared.request.include.is_empty();
+        let place = open(root.clone(), included)?;
+        if included {
+            let action = self.look_at(&place, root).map_err(|source| OpError::Target { path: Vec::new(), source })?;
+            self.step(action, Some(root))?;
+        }
+        self.tidy(&place, dir, included)?;
+        self.push(root.clone(), dir, 0, place, included);
+        loop {
+            self.monitor.check()?;
+            self.take_reports()?;
+            let Some(frame) = self.stack.last_mut() else { return Ok(()) };
+            match frame.listing.next() {
+                None => self.leave()?,
+                Some(Ok(placed)) => self.meet(placed.node)?,
+                Some(Err(error)) => {
+                    let error = OpError::from(error);
+                    if !error.is_damage() {
+                        return Err(error);
+                    }
+                    self.problem(error.to_string());
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, node: Arc<Node>, dir: &DirRef, above: usize, place: Place, included: bool) {
+        let listing = self.stored.entries(dir, Start::Beginning);
+        self.stack.push(Frame { listing, node, above, place, included });
+        self.park();
+    }
+
+    /// Closes what is far up: deep trees need no more descriptors than others.
+    fn park(&self) {
+        if let Some(at) = self.stack.len().checked_sub(OPEN_MOST)
+            && let Some(Frame { place: Place::Open(dir), .. }) = self.stack.get(at)
+            && at + 1 < self.stack.len()
+        {
+            dir.park();
+        }
+    }
+
+    fn leave(&mut self) -> Result<(), OpError> {
+        let Some(frame) = self.stack.pop() else { return Ok(()) };
+        if let Place::Open(dir) = frame.place {
+            if let Some(parent) = &dir.parent {
+                let path = || parent.path.clone();
+                parent.unpark(&dir).map_err(|source| OpError::Target { path: path(), source })?;
+            }
+            let (shared, mut wrong) = (self.shared, Vec::new());
+            finish(shared, dir, &mut |problem| wrong.push(problem));
+            wrong.into_iter().for_each(|problem| self.tell(problem));
+        }
+        self.path.truncate(frame.above);
+        Ok(())
+    }
+
+    fn meet(&mut self, node: Arc<Node>) -> Result<(), OpError> {
+        let above = self.path.len();
+        if above > 0 {
+            self.path.push(b'/');
+        }
+        self.path.extend_from_slice(&node.name);
+        let request = self.shared.request;
+        let depth = self.stack.len();
+        if !request.exclude.matches(&self.path, node.is_dir()) {
+            let inherited = self.stack.last().is_some_and(|frame| frame.included);
+            let included = inherited || request.include.matches(&self.path, node.is_dir());
+            if let Some(dir) = node.dir() {
+                let dir = *dir;
+                self.enter(node, &dir, above, included)?;
+            } else if included {
+                self.monitor.current(&self.path);
+                if self.materialize()? {
+                    let place = self.stack.pop();
+                    // The frame is put back at once: what is handed out needs the rest of `self`.
+                    if let Some(frame) = place {
+                        let handed = self.hand_out(&frame.place, node);
+                        self.stack.push(frame);
+                        handed?;
+                    }
+                }
+            }
+        }
+        if self.stack.len() == depth {
+            self.path.truncate(above);
+        }
+        Ok(())
+    }
+
+    /// Goes into a directory, which is made if it is wanted and missing.
+    fn enter(&mut self, node: Arc<Node>, dir: &DirRef, above: usize, included: bool) -> Result<(), OpError> {
+        let place = if included {
+            if !self.materialize()? {
+                return Ok(());
+            }
+            match self.make(self.stack.len(), &node) {
+                Ok((action, place)) => {
+                    self.step(action, Some(&node))?;
+                    place
+                }
+                Err(trouble) => return self.trouble(trouble),
+            }
+        } else {
+            // What exists is entered, because there may be something to delete in it; the rest waits.
+            match self.stack.last().map(|frame| &frame.place) {
+                Some(Place::Open(parent)) => match self.open_existing(parent, &node, false) {
+                    Ok(Some(dir)) => Place::Open(Arc::new(dir)),
+                    Ok(None) => Place::Pending,
+                    Err(error) => return self.trouble(error.into()),
+                },
+                _ => Place::Pending,
+            }
+        };
+        self.tidy(&place, dir, included)?;
+        self.push(node, dir, above, place, included);
+        Ok(())
+    }
+
+    /// Makes the directories on the way to something that is wanted; `false` if that fails for a reason told already.
+    fn materialize(&mut self) -> Result<bool, OpError> {
+        for at in 0..self.stack.len() {
+            match &self.stack[at].place {
+                Place::Open(dir) => dir.select(),
+                Place::Missing => {}
+                Place::Pending => {
+                    let node = self.stack[at].node.clone();
+                    match self.make(at, &node) {
+                        Ok((action, place)) => {
+                            self.stack[at].place = place;
+                            let length = self.stack.get(at + 1).map_or(self.path.len(), |frame| frame.above);
+                            let path = self.path[..length].to_vec();
+                            self.step_at(action, &path, Some(&node))?;
+                        }
+                        Err(trouble) => {
+                            self.trouble(trouble)?;
+                            return Ok(false);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Makes the directory that is to be the `at`th of the stack, or opens it where it exists.
+    fn make(&self, at: usize, node: &Arc<Node>) -> Result<(Action, Place), Trouble> {
+        let Some(Frame { place: Place::Open(parent), .. }) = at.checked_sub(1).and_then(|at| self.stack.get(at)) else {
+            return Ok((Action::Create, Place::Missing));
+        };
+        if let Some(dir) = self.open_existing(parent, node, true)? {
+            let place = Place::Open(Arc::new(dir));
+            return Ok((self.look_at(&place, node)?, place));
+        }
+        let fd = parent.fd()?;
+        let there = look(&fd, &node.name)?;
+        let action = if there.is_some() { Action::Replace } else { Action::Create };
+        if self.shared.mode != Mode::Run {
+            return Ok((action, Place::Missing));
+        }
+        if let Some(stat) = there {
+            clear(&fd, &node.name, &stat, true).map_err(|error| error.map_or(Trouble::InTheWay, Trouble::Io))?;
+        }
+        mkdirat(&fd, &node.name[..], Bits::RWXU)?;
+        let new = open_dir(&fd, &node.name, true)?;
+        let dir = Dir::new(node.clone(), path_below(parent, node), Some(parent.clone()), new, true)?;
+        Ok((action, Place::Open(Arc::new(dir))))
+    }
+
+    fn open_existing(&self, parent: &Arc<Dir>, node: &Arc<Node>, selected: bool) -> io::Result<Option<Dir>> {
+        let fd = parent.fd()?;
+        if look(&fd, &node.name)?.is_none_or(|stat| file_type(&stat) != FileType::Directory) {
+            return Ok(None);
+        }
+        let fd = open_dir(&fd, &node.name, self.shared.mode == Mode::Run)?;
+        Dir::new(node.clone(), path_below(parent, node), Some(parent.clone()), fd, selected).map(Some)
+    }
+
+    /// Compares the attributes of a directory.
+    fn look_at(&self, place: &Place, node: &Node) -> io::Result<Action> {
+        let Place::Open(dir) = place else { return Ok(Action::Create) };
+        let deviation = self.shared.attributes.deviation(Handle::Open(&*dir.fd()?), node)?;
+        Ok(if deviation.any() { Action::Attributes } else { Action::Keep })
+    }
+
+    /// Removes what is in a directory of the target and not in the snapshot.
+    fn tidy(&mut self, place: &Place, dir: &DirRef, included: bool) -> Result<(), OpError> {
+        let request = self.shared.request;
+        let Place::Open(target) = place else { return Ok(()) };
+        if !request.delete || self.shared.mode == Mode::Verify {
+            return Ok(());
+        }
+        let (mut extra, mut failed) = (Vec::new(), None);
+        let listed = target.fd().and_then(|fd| {
+            each_name(&*fd, &mut |name| {
+                match self.stored.lookup(dir, name) {
+                    Ok(Some(_)) => {}
+                    Ok(None) => extra.push(name.to_vec()),
+                    Err(error) => {
+                        failed = Some(error);
+                        return Err(io::Error::other("stopped"));
+                    }
+                }
+                Ok(())
+            })
+        });
+        if let Some(error) = failed {
+            // What should be there is not known: nothing is removed.
+            let error = OpError::from(error);
+            return if error.is_damage() { Ok(()) } else { Err(error) };
+        }
+        if let Err(error) = listed {
+            return self.trouble(error.into());
+        }
+        let above = self.path.len();
+        for name in extra {
+            self.monitor.check()?;
+            if above > 0 {
+                self.path.push(b'/');
+            }
+            self.path.extend_from_slice(&name);
+            self.remove(target, &name, included)?;
+            self.path.truncate(above);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, target: &Dir, name: &[u8], included: bool) -> Result<(), OpError> {
+        let request = self.shared.request;
+        let removed = (|| {
+            let fd = target.fd()?;
+            let is_dir = look(&fd, name)?.is_some_and(|stat| file_type(&stat) == FileType::Directory);
+            let wanted = included || request.include.matches(&self.path, is_dir);
+            if !wanted || request.exclude.matches(&self.path, is_dir) {
+                return Ok(false);
+            }
+            if self.shared.mode == Mode::Run {
+                remove_all(&*fd, name)?;
+            }
+            Ok(true)
+        })();
+        match removed {
+            Ok(true) => {
+                target.select();
+                self.step(Action::Delete, None)
+            }
+            Ok(false) => Ok(()),
+            Err(error) => self.trouble(Trouble::Io(error)),
+        }
+    }
+
+    /// Hands an entry that is no directory to the workers.
+    fn hand_out(&mut self, place: &Place, node: Arc<Node>) -> Result<(), OpError> {
+        let Place::Open(dir) = place else {
+            self.count_met(&node);
+            return self.step(Action::Create, Some(&node));
+        };
+        let link = self.link(&node);
+        let job = Job { dir: dir.clone(), path: self.path.clone(), node, link };
+        // The workers live as long as this walk does.
+        self.jobs
+            .send(job)
+            .map_err(|_| OpError::System { what: "worker threads", source: io::Error::other("they ended early") })
+    }
+
+    fn link(&mut self, node: &Node) -> Option<Link> {
+        let link = node.meta.link?;
+        if let Some((group, left)) = self.links.get_mut(&link) {
+            let group = group.clone();
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.links.remove(&link);
+            }
+            return Some(Link::Other(group));
+        }
+        let group = Arc::new(Group::new(self.path.clone()));
+        if node.meta.nlink > 1 {
+            self.links.insert(link, (group.clone(), node.meta.nlink - 1));
+        }
+        Some(Link::First(group))
+    }
+
+    /// Takes what the workers have reported so far.
+    fn take_reports(&mut self) -> Result<(), OpError> {
+        while let Ok(report) = self.reports.try_recv() {
+            self.take_report(report)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the jobs that were handed out.
+    pub fn wait(&mut self) -> Result<(), OpError> {
+        // Without a sender, the workers end when the queue is empty, and then there are no more reports.
+        self.jobs = crossbeam_channel::bounded(0).0;
+        while let Ok(report) = self.reports.recv() {
+            self.take_report(report)?;
+        }
+        Ok(())
+    }
+
+    fn take_report(&mut self, report: Report) -> Result<(), OpError> {
+        match report {
+            Report::Done { action, path, node, written } => {
+                self.count_met(&node);
+                self.summary.bytes_written += written;
+                if self.shared.mode == Mode::Run && written > 0 {
+                    self.monitor.count(Counter::FilesWritten, 1);
+                }
+                self.step_at(action, &path, Some(&node))
+            }
+            Report::Problem(problem) => {
+                self.tell(problem);
+                Ok(())
+            }
+            Report::Fatal(error) => Err(error),
+        }
+    }
+
+    fn count_met(&mut self, node: &Node) {
+        self.monitor.count(Counter::Files, 1);
+        if matches!(node.body, Body::File(_)) {
+            self.summary.bytes = self.summary.bytes.saturating_add(node.meta.size);
+            self.monitor.count(Counter::Bytes, node.meta.size);
+        }
+    }
+
+    fn step(&mut self, action: Action, node: Option<&Node>) -> Result<(), OpError> {
+        let path = self.path.clone();
+        self.step_at(action, &path, node)
+    }
+
+    fn step_at(&mut self, action: Action, path: &[u8], node: Option<&Node>) -> Result<(), OpError> {
+        if node.is_some_and(Node::is_dir) {
+            self.monitor.count(Counter::Dirs, 1);
+            if self.shared.mode == Mode::Verify && action != Action::Keep {
+                self.tell(Problem { path: path.to_vec(), message: describe(action).to_owned() });
+            }
+        }
+        let counter = match action {
+            Action::Create => &mut self.summary.created,
+            Action::Update => &mut self.summary.updated,
+            Action::Attributes => &mut self.summary.attributes,
+            Action::Replace => &mut self.summary.replaced,
+            Action::Delete => &mut self.summary.deleted,
+            Action::Keep => &mut self.summary.kept,
+        };
+        *counter += 1;
+        (self.each)(&Step { action, path, node })
+    }
+
+    fn trouble(&mut self, trouble: Trouble) -> Result<(), OpError> {
+        match trouble {
+            Trouble::Io(source) if is_hopeless(&source) => {
+                return Err(OpError::Target { path: self.path.clone(), source });
+            }
+            Trouble::Io(source) => self.problem(source.to_string()),
+            Trouble::InTheWay => self.problem(IN_THE_WAY.to_owned()),
+        }
+        Ok(())
+    }
+
+    fn problem(&mut self, message: String) {
+        self.tell(Problem { path: self.path.clone(), message });
+    }
+
+    fn tell(&mut self, problem: Problem) {
+        self.summary.problems += 1;
+        self.monitor.problem(problem);
+    }
+}
+
+fn path_below(parent: &Dir, node: &Node) -> Vec<u8> {
+    let mut path = parent.path.clone();
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(&node.name);
+    path
+}
+
+/// Drops a reference to a directory; if it was the last, everything in the directory is done, and it gets its
+/// attributes. So do the directories above it, as far as this was the last thing in them.
+pub fn finish(shared: &Shared<'_>, dir: Arc<Dir>, problem: &mut dyn FnMut(Problem)) {
+    let mut next = Some(dir);
+    while let Some(mut dir) = next.take().and_then(Arc::into_inner) {
+        next = dir.parent.take();
+        if shared.mode != Mode::Run || !dir.is_selected() {
+            continue;
+        }
+        let applied = match dir.fd() {
+            Ok(fd) => shared.attributes.apply(Handle::Open(&fd), &dir.node, true).map(|_| ()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(message) = applied {
+            problem(Problem { path: dir.path.clone(), message });
+        }
+    }
+}
