@@ -6,6 +6,7 @@ pub mod browse;
 pub mod commit;
 pub mod control;
 pub mod errno;
+mod relay;
 mod session;
 pub mod stage;
 

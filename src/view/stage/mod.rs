@@ -2,12 +2,42 @@
 //! object that is driven like a kernel drives a filesystem, and a source of a tree when it is committed. Knows nothing
 //! of FUSE and of how snapshots are made.
 
+mod acl;
+mod attrs;
+mod base;
+mod bitmap;
+mod commit;
+mod create;
+mod data;
 mod error;
+mod files;
 mod home;
+mod journal;
+mod listing;
+mod memo;
 mod overlay;
 mod receipt;
+mod record;
+mod recover;
+mod remove;
+mod resize;
+mod source;
+mod spool;
+mod sweeper;
+mod xattr;
 
+#[cfg(test)]
+mod model;
+
+pub use attrs::SetAttr;
+pub use base::ROOT;
+pub use commit::Frozen;
 pub use error::StageError;
 pub use home::{BaseRef, NewStage, StageHome, StageInfo, StageState, discard, find, list, state_dir};
-pub use overlay::Stage;
+pub use listing::DirEntry;
+pub use overlay::{Caller, NAME_MAX, Stage};
 pub use receipt::Receipt;
+pub use remove::RenameHow;
+pub use source::{StagePlace, StageSource};
+pub use spool::SetTime;
+pub use xattr::SetHow;

@@ -1,0 +1,85 @@
+//! A stage as a mount: its options, and its life from mounting to its receipt. Knows no requests.
+
+mod requests;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::Monitor;
+use crate::repo::Indexed;
+use crate::view::stage::{Receipt, Stage};
+
+use self::requests::StageFilesystem;
+use super::commit::{CommitError, commit_stage};
+use super::control::Control;
+use super::relay::Relay;
+use super::session::{Session, SessionOptions};
+
+/// What the kernel reads ahead of a sequential reader, where we may say so.
+const READ_AHEAD_KIB: u32 = 1024;
+
+/// How a stage is mounted.
+#[derive(Debug, Clone)]
+pub struct StageMountOptions {
+    pub mountpoint: PathBuf,
+    pub allow_other: bool,
+    /// Mounts over a directory that has entries.
+    pub nonempty: bool,
+    /// Threads that serve requests.
+    pub threads: usize,
+}
+
+/// Mounts a stage, calls `ready` with the mountpoint once it is there, serves it until it is unmounted in whatever way
+/// (control socket, umount, fusermount3, SIGTERM, SIGINT), and commits it.
+///
+/// # Errors
+/// When it cannot be mounted (nothing was lost, the stage is resumable), or the commit failed (the same).
+pub fn mount_stage(
+    repo: &Arc<Indexed>,
+    stage: Arc<Stage>,
+    options: &StageMountOptions,
+    monitor: Arc<dyn Monitor>,
+    ready: impl FnOnce(&Path),
+) -> Result<Receipt, CommitError> {
+    raise_file_limit();
+    let filesystem = StageFilesystem::new(stage.clone(), true);
+    let session = Session::mount(
+        filesystem,
+        &SessionOptions {
+            mountpoint: options.mountpoint.clone(),
+            source: format!("stage {}", &stage.home().info().id.to_string()[..8]),
+            read_only: false,
+            allow_other: options.allow_other,
+            default_permissions: true,
+            nonempty: options.nonempty,
+            threads: options.threads,
+            read_ahead_kib: READ_AHEAD_KIB,
+            linger: Duration::from_millis(200),
+        },
+    )?;
+    let relay = Arc::new(Relay::new(monitor));
+    let mountpoint = session.mountpoint().to_owned();
+    stage.home().say(Some(&mountpoint))?;
+    let control = Control::serve(repo, &stage, &relay, &mountpoint)?;
+    ready(&mountpoint);
+    let ended = session.wait();
+    log::debug!("{}: {:?}", mountpoint.display(), ended.cause);
+    // Files may still be open where the mount was taken away from under them.
+    stage.end();
+    let monitor: Arc<dyn Monitor> = relay.clone();
+    let committed = commit_stage(repo, &stage, true, &monitor);
+    control.finish(&committed);
+    committed
+}
+
+/// A file that is open in the stage is open in this process.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        log::debug!("the limit of open files stays at {:?}: {error}", limit.current);
+    }
+}

@@ -1,0 +1,1 @@
+//! Tests of stages through the kernel.
