@@ -1,5 +1,6 @@
 //! Floor 3: keys, packs, index and snapshots. Knows chunks, never paths.
 
+mod audit;
 mod chunk;
 pub mod config;
 mod dry_run;
@@ -17,6 +18,7 @@ mod snapshot;
 mod tests;
 mod writer;
 
+pub use audit::{Footprint, PackDamage};
 pub use chunk::{Chunk, ChunkSink, ChunkSource, Class, MAX_CHUNK};
 pub use config::Params;
 pub use dry_run::DryRun;

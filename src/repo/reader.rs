@@ -128,6 +128,20 @@ impl Indexed {
         Writer::new(Arc::clone(self), monitor)
     }
 
+    /// A chunk's length, and the plain and sealed lengths of its block.
+    pub(super) fn place_of(&self, id: &ChunkId) -> Result<Option<(u32, u32, u32)>, RepoError> {
+        let reader = &self.reader;
+        for _ in 0..3 {
+            let Some(place) = reader.index.locate(&reader.repository, id)? else { return Ok(None) };
+            // `None` when the index was made anew between the two.
+            if let Some(pack) = reader.pack(place.pack)? {
+                let block = pack.blocks.get(place.block as usize);
+                return Ok(block.map(|block| (place.len, block.plain_len, block.sealed_len)));
+            }
+        }
+        Ok(None)
+    }
+
     fn prefetcher(&self) -> Option<&Sender<ChunkId>> {
         let start = || {
             let (sender, receiver) = bounded::<ChunkId>(PREFETCH_QUEUE);

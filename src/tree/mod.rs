@@ -1,6 +1,7 @@
 //! Floor 4: nodes, directories, file contents, and the sources they come from. Knows chunks by their ids alone.
 
 mod builder;
+mod chunks;
 mod content;
 mod disk;
 mod encode;
@@ -16,6 +17,7 @@ mod stored_source;
 mod walk;
 
 pub use builder::DirBuilder;
+pub use chunks::FileChunk;
 pub use content::{ContentReader, ContentWriter, Pieces};
 pub use disk::{DiskPlace, DiskSource};
 pub use encode::{check_node, decode_node, encode_node};

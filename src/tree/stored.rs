@@ -175,7 +175,7 @@ impl Stored {
         }
     }
 
-    fn root_page(&self, dir: &DirRef) -> Result<Arc<Page>, TreeError> {
+    pub(super) fn root_page(&self, dir: &DirRef) -> Result<Arc<Page>, TreeError> {
         let page = self.page(&dir.id)?;
         if page.sums() != Sums::from(dir) {
             return Err(damaged_dir(dir, "counts are not those of the entries"));
@@ -183,7 +183,7 @@ impl Stored {
         Ok(page)
     }
 
-    fn child_page(&self, parent: &Page, child: &Child) -> Result<Arc<Page>, TreeError> {
+    pub(super) fn child_page(&self, parent: &Page, child: &Child) -> Result<Arc<Page>, TreeError> {
         let page = self.page(&child.id)?;
         if page.level + 1 != parent.level
             || page.sums() != child.sums

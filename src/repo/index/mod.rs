@@ -452,7 +452,7 @@ impl LocalIndex {
 }
 
 /// What a segment lists; `None` when it is gone.
-fn read_segment(repository: &Repository, id: SegmentId) -> Result<Option<Vec<PackEntry>>, RepoError> {
+pub fn read_segment(repository: &Repository, id: SegmentId) -> Result<Option<Vec<PackEntry>>, RepoError> {
     let bytes = match repository.store().get(&ObjectName::new(Kind::Segment, id)) {
         Err(StoreError::Absent { .. }) => return Ok(None),
         other => other?,
