@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::base::{Monitor, SnapshotId};
-use crate::repo::Indexed;
+use crate::repo::{Indexed, RepoError};
 use crate::tree::Stored;
 
-use super::{Listed, OpError};
+use super::{Listed, OpError, SortedIds, reach, root_of};
 
 /// Of one snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,33 @@ pub fn stats(
     spill: &Path,
     monitor: &dyn Monitor,
 ) -> Result<Stats, OpError> {
-    let _ = (repo, stored, snapshots, spill, monitor);
-    todo!()
+    let mut stats = Stats::default();
+    let mut roots = Vec::with_capacity(snapshots.len());
+    for Listed { id, snapshot } in snapshots {
+        let totals = snapshot.totals;
+        stats.raw = stats.raw.saturating_add(totals.bytes);
+        stats.snapshots.push(SnapshotStats {
+            id: *id,
+            files: totals.files,
+            dirs: totals.dirs,
+            bytes: totals.bytes,
+            bytes_new: totals.bytes_new,
+            bytes_stored: totals.bytes_stored,
+        });
+        roots.push(root_of(snapshot)?);
+    }
+    let mut ids = SortedIds::new(spill, SortedIds::IN_MEMORY);
+    reach(stored, &roots, &mut |id, _| ids.push(*id), monitor)?;
+    // Sorted as the index is: its lookups then go through it from end to end.
+    for id in ids.finish()? {
+        monitor.check()?;
+        let id = id?;
+        let footprint = repo.footprint(&id)?.ok_or(RepoError::Missing { chunk: id })?;
+        stats.chunks += 1;
+        stats.deduplicated = stats.deduplicated.saturating_add(footprint.len);
+        stats.stored = stats.stored.saturating_add(footprint.stored);
+    }
+    let totals = repo.totals()?;
+    (stats.packs, stats.pack_bytes) = (totals.packs, totals.stored_bytes);
+    Ok(stats)
 }
