@@ -1,5 +1,6 @@
 //! Browsing as a mount: its options, its life, and how names of snapshots are understood in it. Knows no requests.
 
+mod push;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -71,7 +72,9 @@ pub fn mount_browse(
         let in_path = |source| BrowseError::Path { path: path.escape_ascii().to_string(), source };
         browse = browse.only(*id, repo.snapshot(id)?, path).map_err(in_path)?;
     }
-    let filesystem = BrowseFilesystem::new(browse, options.allow_other);
+    let browse = Arc::new(browse);
+    let (pushes, notes) = push::pushes();
+    let filesystem = BrowseFilesystem::new(browse.clone(), pushes, options.allow_other);
     let session = Session::mount(
         filesystem,
         &SessionOptions {
@@ -86,6 +89,8 @@ pub fn mount_browse(
             linger: Duration::from_millis(200),
         },
     )?;
+    push::start(browse, session.notifier(), notes)
+        .map_err(|source| MountError::Io { path: options.mountpoint.clone(), source })?;
     ready(session.mountpoint());
     Ok(session.wait())
 }

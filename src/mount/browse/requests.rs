@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -15,6 +16,7 @@ use fuser::{
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::push::Pushes;
 use crate::base::Timestamp;
 use crate::mount::attributes::{file_attr, file_type};
 use crate::mount::errno::errno;
@@ -35,7 +37,8 @@ struct Stateless {
 }
 
 pub(super) struct BrowseFilesystem {
-    browse: Browse,
+    browse: Arc<Browse>,
+    pushes: Pushes,
     checks_permissions: bool,
     stateless: Stateless,
 }
@@ -69,8 +72,8 @@ fn reply_xattr(value: Result<Vec<u8>, FsError>, size: u32, reply: ReplyXattr) {
 }
 
 impl BrowseFilesystem {
-    pub(super) fn new(browse: Browse, checks_permissions: bool) -> Self {
-        Self { browse, checks_permissions, stateless: Stateless::default() }
+    pub(super) fn new(browse: Arc<Browse>, pushes: Pushes, checks_permissions: bool) -> Self {
+        Self { browse, pushes, checks_permissions, stateless: Stateless::default() }
     }
 
     /// Lists into `add`, which tells when the reply is full. Entries before an error are delivered, and the error when
@@ -187,7 +190,13 @@ impl fuser::Filesystem for BrowseFilesystem {
     ) {
         shielded(|| {
             BUFFER.with_borrow_mut(|buffer| match self.browse.read(ino.0, offset, size as usize, buffer) {
-                Ok(()) => reply.data(buffer),
+                Ok(()) => {
+                    reply.data(buffer);
+                    // A short answer to a read from the beginning: a small file, whole.
+                    if offset == 0 && buffer.len() < size as usize {
+                        self.pushes.read(ino.0);
+                    }
+                }
                 Err(error) => reply.error(errno(&error)),
             });
         });

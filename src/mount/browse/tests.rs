@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::push;
 use super::requests::BrowseFilesystem;
 use crate::mount::{Cause, Ended, MountError, Session, SessionOptions, Stopper};
 use crate::view::browse::fixture::{Library, Spec};
@@ -37,8 +38,12 @@ fn options(place: &Path) -> SessionOptions {
 /// `None` where this machine does not let tests mount.
 fn mount(library: &Arc<Library>) -> Option<Mounted> {
     let place = tempfile::tempdir().unwrap();
-    match Session::mount(BrowseFilesystem::new(library.browse(), false), &options(place.path())) {
+    let browse = Arc::new(library.browse());
+    let (pushes, notes) = push::pushes();
+    let filesystem = BrowseFilesystem::new(browse.clone(), pushes, false);
+    match Session::mount(filesystem, &options(place.path())) {
         Ok(session) => {
+            push::start(browse, session.notifier(), notes).unwrap();
             let stopper = session.stopper();
             Some(Mounted { place, stopper, waiting: Some(std::thread::spawn(move || session.wait())) })
         }
@@ -152,7 +157,10 @@ fn the_mount_goes_away_also_while_files_are_open() {
 #[test]
 fn unmounting_from_outside_ends_the_session() {
     let Some(mut mounted) = mount(&library()) else { return };
-    let second = Session::mount(BrowseFilesystem::new(library().browse(), false), &options(mounted.place.path()));
+    let second = Session::mount(
+        BrowseFilesystem::new(Arc::new(library().browse()), push::pushes().0, false),
+        &options(mounted.place.path()),
+    );
     assert!(matches!(second, Err(MountError::Busy { .. })));
     crate::mount::unmount(mounted.place.path()).unwrap();
     let ended = mounted.waiting.take().unwrap().join().unwrap();

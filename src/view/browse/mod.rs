@@ -5,6 +5,7 @@
 mod catalog;
 mod diff;
 mod history;
+mod neighbours;
 mod number;
 mod top;
 mod trees;
@@ -23,6 +24,7 @@ use self::catalog::Catalogs;
 pub use self::catalog::{Catalog, Room, Shelf, Shown};
 use self::diff::{Diffs, PartDir};
 use self::history::Histories;
+pub use self::neighbours::Around;
 use self::number::{Number, Top};
 use self::trees::{Located, Slot, Trees};
 use crate::base::{ObjectId, SnapshotId, Timestamp};
