@@ -6,9 +6,11 @@ pub mod browse;
 pub mod commit;
 pub mod control;
 pub mod errno;
+mod pulse;
 mod relay;
 mod session;
 pub mod stage;
 
 pub use attach::{check_mountpoint, mounts_below, unmount};
+pub use pulse::Pulse;
 pub use session::{Cause, Ended, MountError, Session, SessionOptions, Stopper};

@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::attach::{Attached, attach};
+use super::pulse::Pulse;
 
 /// How a filesystem is mounted. `nosuid,nodev` and the subtype `snapfold` always.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct SessionOptions {
     pub threads: usize,
     /// What the kernel reads ahead of a sequential reader, where we may say so (root). 0 leaves it as it is.
     pub read_ahead_kib: u32,
+    /// Beats with each request, where the filesystem lets it: one thread then stays awake while requests flow.
+    pub pulse: Option<Pulse>,
     /// How long files that are open when the mount is taken away may keep the connection, before it is cut.
     pub linger: Duration,
 }
@@ -102,6 +105,7 @@ pub struct Session {
     signals: Handle,
     notifier: fuser::Notifier,
     read_only: bool,
+    pulse: Option<Pulse>,
     linger: Duration,
     threads: Vec<JoinHandle<()>>,
     waited: bool,
@@ -128,10 +132,19 @@ impl Session {
         let io = |source| MountError::Io { path: options.mountpoint.clone(), source };
         let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(io)?;
         let (device, attached) = attach(options)?;
+        // The last of several threads reads the first descriptor, the others clones of their own.
+        let several = options.threads > 1 && can_open_device();
+        let watched = match &options.pulse {
+            Some(pulse) if several => device.try_clone().and_then(|device| pulse.watch(device)),
+            _ => Ok(()),
+        };
+        if let Err(error) = watched {
+            log::warn!("serving threads sleep between requests: {error}");
+        }
         let mut config = fuser::Config::default();
         config.n_threads = Some(options.threads.max(1));
         // A cloned descriptor is opened anew, which a user may not be allowed to: the helper opened the first one.
-        config.clone_fd = options.threads > 1 && can_open_device();
+        config.clone_fd = several;
         // The kernel itself keeps other users out where `allow_other` is not given.
         let served = fuser::Session::from_fd(filesystem, device, fuser::SessionACL::All, config)
             .and_then(|session| session.spawn())
@@ -156,6 +169,7 @@ impl Session {
             signals: handle,
             notifier,
             read_only: options.read_only,
+            pulse: options.pulse.clone(),
             linger: options.linger,
             threads: Vec::new(),
             waited: false,
@@ -208,6 +222,9 @@ impl Session {
         report_detach(&self.attached);
         let quiet = over || self.await_over(self.linger) || (self.attached.abort() && self.await_over(self.linger));
         self.signals.close();
+        if let Some(pulse) = &self.pulse {
+            pulse.end();
+        }
         if quiet {
             for thread in self.threads.drain(..) {
                 if thread.join().is_err() {

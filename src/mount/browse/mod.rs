@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use self::requests::BrowseFilesystem;
+use super::pulse::Pulse;
 use super::session::{Ended, MountError, Session, SessionOptions};
 use crate::base::SnapshotId;
 use crate::ops::{Catalogue, Listed, Selector};
@@ -74,7 +75,8 @@ pub fn mount_browse(
     }
     let browse = Arc::new(browse);
     let (pushes, notes) = push::pushes();
-    let filesystem = BrowseFilesystem::new(browse.clone(), pushes, options.allow_other);
+    let pulse = Pulse::default();
+    let filesystem = BrowseFilesystem::new(browse.clone(), pushes, pulse.clone(), options.allow_other);
     let session = Session::mount(
         filesystem,
         &SessionOptions {
@@ -86,6 +88,7 @@ pub fn mount_browse(
             nonempty: options.nonempty,
             threads: options.threads,
             read_ahead_kib: READ_AHEAD_KIB,
+            pulse: Some(pulse.clone()),
             linger: Duration::from_millis(200),
         },
     )?;

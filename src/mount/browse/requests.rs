@@ -20,6 +20,7 @@ use super::push::Pushes;
 use crate::base::Timestamp;
 use crate::mount::attributes::{file_attr, file_type};
 use crate::mount::errno::errno;
+use crate::mount::pulse::Pulse;
 use crate::view::browse::{Browse, Entry, Lifetime, Listed};
 use crate::view::{Attr, FsError};
 
@@ -39,6 +40,7 @@ struct Stateless {
 pub(super) struct BrowseFilesystem {
     browse: Arc<Browse>,
     pushes: Pushes,
+    pulse: Pulse,
     checks_permissions: bool,
     stateless: Stateless,
 }
@@ -55,13 +57,6 @@ fn lifetime(lifetime: Lifetime) -> Duration {
     }
 }
 
-/// Runs one request. A bug that panics costs that request (its reply object answers EIO when dropped), not the mount.
-fn shielded(request: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(request)).is_err() {
-        log::error!("a request failed by a bug of snapfold");
-    }
-}
-
 fn reply_xattr(value: Result<Vec<u8>, FsError>, size: u32, reply: ReplyXattr) {
     match value {
         Ok(value) if size == 0 => reply.size(value.len() as u32),
@@ -72,8 +67,17 @@ fn reply_xattr(value: Result<Vec<u8>, FsError>, size: u32, reply: ReplyXattr) {
 }
 
 impl BrowseFilesystem {
-    pub(super) fn new(browse: Arc<Browse>, pushes: Pushes, checks_permissions: bool) -> Self {
-        Self { browse, pushes, checks_permissions, stateless: Stateless::default() }
+    pub(super) fn new(browse: Arc<Browse>, pushes: Pushes, pulse: Pulse, checks_permissions: bool) -> Self {
+        Self { browse, pushes, pulse, checks_permissions, stateless: Stateless::default() }
+    }
+
+    /// Runs one request. A bug that panics costs that request (its reply object answers EIO when dropped), not the
+    /// mount.
+    fn serve(&self, request: impl FnOnce()) {
+        self.pulse.beat();
+        if catch_unwind(AssertUnwindSafe(request)).is_err() {
+            log::error!("a request failed by a bug of snapfold");
+        }
     }
 
     /// Lists into `add`, which tells when the reply is full. Entries before an error are delivered, and the error when
@@ -140,7 +144,7 @@ impl fuser::Filesystem for BrowseFilesystem {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        shielded(|| match self.browse.lookup(parent.0, name.as_bytes()) {
+        self.serve(|| match self.browse.lookup(parent.0, name.as_bytes()) {
             Ok(Entry { attr, lifetime: kept }) => reply.entry(&lifetime(kept), &file_attr(&attr), Generation(0)),
             Err(FsError::NotFound) if self.browse.is_settled(parent.0) => {
                 reply.entry(&LONG, &file_attr(&negative()), Generation(0));
@@ -154,14 +158,14 @@ impl fuser::Filesystem for BrowseFilesystem {
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        shielded(|| match self.browse.attr(ino.0) {
+        self.serve(|| match self.browse.attr(ino.0) {
             Ok(Entry { attr, lifetime: kept }) => reply.attr(&lifetime(kept), &file_attr(&attr)),
             Err(error) => reply.error(errno(&error)),
         });
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        shielded(|| match self.browse.readlink(ino.0) {
+        self.serve(|| match self.browse.readlink(ino.0) {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(errno(&error)),
         });
@@ -188,7 +192,7 @@ impl fuser::Filesystem for BrowseFilesystem {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        shielded(|| {
+        self.serve(|| {
             BUFFER.with_borrow_mut(|buffer| match self.browse.read(ino.0, offset, size as usize, buffer) {
                 Ok(()) => {
                     reply.data(buffer);
@@ -219,7 +223,7 @@ impl fuser::Filesystem for BrowseFilesystem {
     }
 
     fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        shielded(move || {
+        self.serve(move || {
             let listed = self.list(ino, offset, false, &mut |entry| {
                 let (number, kind) = (INodeNo(entry.attr.ino), file_type(entry.attr.st_mode));
                 reply.add(number, entry.next, kind, OsStr::from_bytes(entry.name))
@@ -232,7 +236,7 @@ impl fuser::Filesystem for BrowseFilesystem {
     }
 
     fn readdirplus(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        shielded(move || {
+        self.serve(move || {
             let listed = self.list(ino, offset, true, &mut |entry| {
                 let attr = file_attr(&entry.attr);
                 let name = OsStr::from_bytes(entry.name);
@@ -250,7 +254,7 @@ impl fuser::Filesystem for BrowseFilesystem {
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        shielded(|| match self.browse.room() {
+        self.serve(|| match self.browse.room() {
             Ok(room) => {
                 let (stored, free) = (room.stored.div_ceil(BLOCK), room.free / BLOCK);
                 reply.statfs(stored.saturating_add(free), free, free, 0, 0, BLOCK as u32, 255, BLOCK as u32);
@@ -260,11 +264,11 @@ impl fuser::Filesystem for BrowseFilesystem {
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        shielded(|| reply_xattr(self.browse.xattr(ino.0, name.as_bytes()), size, reply));
+        self.serve(|| reply_xattr(self.browse.xattr(ino.0, name.as_bytes()), size, reply));
     }
 
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        shielded(|| reply_xattr(self.browse.xattrs(ino.0), size, reply));
+        self.serve(|| reply_xattr(self.browse.xattrs(ino.0), size, reply));
     }
 
     fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
@@ -272,7 +276,7 @@ impl fuser::Filesystem for BrowseFilesystem {
     }
 
     fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        shielded(|| {
+        self.serve(|| {
             let found = match (u64::try_from(offset), whence) {
                 (Ok(offset), libc::SEEK_DATA) => self.browse.seek(ino.0, offset, false),
                 (Ok(offset), libc::SEEK_HOLE) => self.browse.seek(ino.0, offset, true),

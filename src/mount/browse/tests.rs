@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::push;
 use super::requests::BrowseFilesystem;
-use crate::mount::{Cause, Ended, MountError, Session, SessionOptions, Stopper};
+use crate::mount::{Cause, Ended, MountError, Pulse, Session, SessionOptions, Stopper};
 use crate::view::browse::fixture::{Library, Spec};
 
 use Spec::{Crowd, Dir, File as Text, Link, Shared, Sparse};
@@ -21,7 +21,7 @@ struct Mounted {
     waiting: Option<JoinHandle<Ended>>,
 }
 
-fn options(place: &Path) -> SessionOptions {
+fn options(place: &Path, pulse: &Pulse) -> SessionOptions {
     SessionOptions {
         mountpoint: place.to_owned(),
         source: "test, with a comma".into(),
@@ -31,6 +31,7 @@ fn options(place: &Path) -> SessionOptions {
         nonempty: false,
         threads: 3,
         read_ahead_kib: 256,
+        pulse: Some(pulse.clone()),
         linger: Duration::from_millis(100),
     }
 }
@@ -40,8 +41,9 @@ fn mount(library: &Arc<Library>) -> Option<Mounted> {
     let place = tempfile::tempdir().unwrap();
     let browse = Arc::new(library.browse());
     let (pushes, notes) = push::pushes();
-    let filesystem = BrowseFilesystem::new(browse.clone(), pushes, false);
-    match Session::mount(filesystem, &options(place.path())) {
+    let pulse = Pulse::default();
+    let filesystem = BrowseFilesystem::new(browse.clone(), pushes, pulse.clone(), false);
+    match Session::mount(filesystem, &options(place.path(), &pulse)) {
         Ok(session) => {
             push::start(browse, session.notifier(), notes).unwrap();
             let stopper = session.stopper();
@@ -158,8 +160,8 @@ fn the_mount_goes_away_also_while_files_are_open() {
 fn unmounting_from_outside_ends_the_session() {
     let Some(mut mounted) = mount(&library()) else { return };
     let second = Session::mount(
-        BrowseFilesystem::new(Arc::new(library().browse()), push::pushes().0, false),
-        &options(mounted.place.path()),
+        BrowseFilesystem::new(Arc::new(library().browse()), push::pushes().0, Pulse::default(), false),
+        &options(mounted.place.path(), &Pulse::default()),
     );
     assert!(matches!(second, Err(MountError::Busy { .. })));
     crate::mount::unmount(mounted.place.path()).unwrap();

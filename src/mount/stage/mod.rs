@@ -57,6 +57,7 @@ pub fn mount_stage(
             nonempty: options.nonempty,
             threads: options.threads,
             read_ahead_kib: READ_AHEAD_KIB,
+            pulse: None,
             linger: Duration::from_millis(200),
         },
     )?;
