@@ -265,3 +265,106 @@ pub fn check_node(node: &Node) -> Result<(), &'static str> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::samples::{any_node, file};
+    use proptest::prelude::*;
+
+    fn encoded(node: &Node) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode_node(node, &mut bytes);
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn a_node_reads_back(node in any_node()) {
+            prop_assert_eq!(check_node(&node), Ok(()));
+            let bytes = encoded(&node);
+            let mut take = Take::new(&bytes);
+            prop_assert_eq!(decode_node(&mut take).unwrap(), node);
+            prop_assert!(take.end().is_ok());
+        }
+
+        #[test]
+        fn a_truncated_node_is_refused(node in any_node(), part in 0.0..1.0f64) {
+            let bytes = encoded(&node);
+            let short = &bytes[..(bytes.len() as f64 * part) as usize];
+            prop_assert!(decode_node(&mut Take::new(short)).is_err());
+        }
+
+        #[test]
+        fn what_is_read_is_what_would_be_written(node in any_node(), flips: Vec<(prop::sample::Index, u8)>) {
+            let mut bytes = encoded(&node);
+            for (at, flip) in flips {
+                let at = at.index(bytes.len());
+                bytes[at] ^= flip;
+            }
+            let mut take = Take::new(&bytes);
+            if let Ok(node) = decode_node(&mut take) {
+                let read = bytes.len() - take.remaining();
+                prop_assert_eq!(encoded(&node), &bytes[..read]);
+            }
+        }
+
+        #[test]
+        fn hostile_bytes_never_panic(bytes: Vec<u8>) {
+            if let Ok(node) = decode_node(&mut Take::new(&bytes)) {
+                prop_assert_eq!(check_node(&node), Ok(()));
+            }
+            if let Some((level, rest)) = bytes.split_first() {
+                let _ = decode_pieces(*level, &mut Take::new(rest)).map(|pieces| pieces.len());
+            }
+        }
+    }
+
+    #[test]
+    fn what_breaks_the_bounds_is_refused_both_ways() {
+        let broken: [fn(&mut Node); 15] = [
+            |node| node.name = b"a/b".to_vec(),
+            |node| node.name = b"..".to_vec(),
+            |node| node.name = b"a\0".to_vec(),
+            |node| node.name = vec![b'n'; 256],
+            |node| node.meta.mode = 0o10000,
+            |node| node.meta.user = vec![b'u'; 256],
+            |node| node.meta.mtime.nanos = 1_000_000_000,
+            |node| node.meta.size = 1,
+            |node| node.body = Body::Symlink(vec![b't'; 4096]),
+            |node| node.body = Body::Symlink(Vec::new()),
+            |node| {
+                let xattr = Xattr { name: b"user.a".to_vec(), value: Vec::new() };
+                node.meta.xattrs = vec![xattr.clone(), xattr];
+            },
+            |node| node.meta.xattrs = vec![Xattr { name: b"user.a".to_vec(), value: vec![0; XATTRS_MOST] }],
+            |node| {
+                node.meta.link = Some(1);
+                node.body = Body::Dir(DirRef::UNKNOWN);
+            },
+            |node| node.body = Body::Dir(DirRef { entries: 2, nodes: 1, ..DirRef::UNKNOWN }),
+            |node| {
+                node.meta.size = 65;
+                node.body = Body::File(Content { level: 0, pieces: vec![Piece::hole(1); 65] });
+            },
+        ];
+        for (i, breaks) in broken.iter().enumerate() {
+            let mut node = file("name");
+            assert_eq!(check_node(&node), Ok(()));
+            breaks(&mut node);
+            assert!(check_node(&node).is_err(), "{i}");
+            assert!(decode_node(&mut Take::new(&encoded(&node))).is_err(), "{i}");
+        }
+    }
+
+    #[test]
+    fn a_small_file_takes_about_a_hundred_bytes() {
+        let mut node = file("some_file_name.c");
+        node.meta.size = 12_345;
+        node.meta.user = b"root".to_vec();
+        node.meta.group = b"root".to_vec();
+        node.meta.stamp = Some(Stamp { ctime: node.meta.mtime, inode: 1_234_567 });
+        node.body = Body::File(Content { level: 0, pieces: vec![Piece::data(12_345, ChunkId([7; 32]))] });
+        assert!(encoded(&node).len() < 100, "{}", encoded(&node).len());
+    }
+}

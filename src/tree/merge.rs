@@ -99,3 +99,53 @@ where
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::samples::file;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn list<'a>(names: impl IntoIterator<Item = &'a String> + 'a) -> impl Iterator<Item = Result<Node, TreeError>> {
+        names.into_iter().map(|name| Ok(file(name)))
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_comes_once_and_in_order(left: BTreeSet<String>, right: BTreeSet<String>) {
+            let mut names = Vec::new();
+            for pair in merge_by_name(list(&left), list(&right)) {
+                let (name, sides) = match pair.unwrap() {
+                    Pair::Left(node) => (node.name, (true, false)),
+                    Pair::Right(node) => (node.name, (false, true)),
+                    Pair::Both(a, b) => {
+                        prop_assert_eq!(&a.name, &b.name);
+                        (a.name, (true, true))
+                    }
+                };
+                let name = String::from_utf8(name).unwrap();
+                prop_assert_eq!(sides, (left.contains(&name), right.contains(&name)));
+                names.push(name);
+            }
+            prop_assert!(names.iter().eq(left.union(&right)));
+        }
+    }
+
+    #[test]
+    fn an_error_of_one_side_stands_where_it_was() {
+        let error = || Err(TreeError::io(&b"x"[..], std::io::Error::other("x")));
+        let left = [Ok(file("a")), error(), Ok(file("c"))];
+        let right = [Ok(file("b")), Ok(file("c")), error()];
+        let words: Vec<_> = merge_by_name(left.into_iter(), right.into_iter())
+            .map(|pair| match pair {
+                Ok(Pair::Left(node)) => format!("left {}", node.name[0] as char),
+                Ok(Pair::Right(node)) => format!("right {}", node.name[0] as char),
+                Ok(Pair::Both(node, _)) => format!("both {}", node.name[0] as char),
+                Err(SideError::Left(_)) => "left error".to_owned(),
+                Err(SideError::Right(_)) => "right error".to_owned(),
+            })
+            .collect();
+        assert_eq!(words, ["left a", "left error", "right b", "both c", "right error"]);
+    }
+}

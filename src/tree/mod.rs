@@ -11,6 +11,8 @@ mod merge;
 mod node;
 mod page;
 mod patterns;
+#[cfg(test)]
+mod samples;
 mod source;
 mod stored;
 mod stored_source;

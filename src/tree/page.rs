@@ -240,6 +240,12 @@ impl PageBuf {
         self.only.filter(|_| self.count == 1)
     }
 
+    /// Bytes of memory it takes.
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        self.items.capacity() + self.last.capacity()
+    }
+
     /// Whether `size` bytes more would be too much.
     pub fn is_full_for(&self, size: usize) -> bool {
         !self.is_empty() && self.items.len() + size > PAGE_MOST
@@ -289,5 +295,48 @@ impl PageBuf {
         self.items.clear();
         self.count = 0;
         self.sums = Sums::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::samples::any_node;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_never_panic(level in 0..3u8, bytes: Vec<u8>) {
+            let bytes = [&[level], &bytes[..]].concat();
+            let _ = Page::decode(&bytes).map(|page| page.len());
+            let _ = List::decode(&[&[LIST | level], &bytes[1..]].concat()).map(|list| list.length());
+        }
+
+        #[test]
+        fn a_changed_page_is_refused_or_sound(
+            nodes in prop::collection::vec(any_node(), 1..5),
+            at: prop::sample::Index,
+            flip in 1..=255u8,
+        ) {
+            let mut bytes = vec![0, nodes.len() as u8];
+            nodes.iter().for_each(|node| crate::tree::encode_node(node, &mut bytes));
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+            if let Ok(page) = Page::decode(&bytes) {
+                prop_assert_eq!(page.sums().entries, page.len() as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn pages_and_lists_are_not_mistaken_for_each_other() {
+        let mut list = Vec::new();
+        List::encode(0, &[Piece::hole(5)], &mut list);
+        assert_eq!(List::decode(&list).map(|list| list.length()), Ok(5));
+        assert!(Page::decode(&list).is_err());
+        let mut page = Vec::new();
+        PageBuf::new(0).take(&mut page);
+        assert_eq!(Page::decode(&page).map(|page| page.len()).ok(), Some(0));
+        assert!(List::decode(&page).is_err());
     }
 }

@@ -275,6 +275,14 @@ struct Frame {
 }
 
 impl Listing<'_> {
+    /// Itself, unless its beginning cannot be had.
+    pub(super) fn begun(mut self) -> Result<Self, TreeError> {
+        match self.error.take() {
+            Some(error) => Err(error),
+            None => Ok(self),
+        }
+    }
+
     fn open(&mut self, dir: &DirRef, start: Start<'_>) -> Result<(), TreeError> {
         let mut page = self.stored.root_page(dir)?;
         let mut base = Sums::default();
@@ -357,3 +365,6 @@ impl Iterator for Listing<'_> {
         step.transpose()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,7 +36,7 @@ impl Source for StoredSource<'_> {
     fn list<'a>(&'a self, dir: &Entry<u64>) -> Result<Entries<'a, u64>, TreeError> {
         let rank = dir.place;
         let dir = dir.node.dir().ok_or_else(|| not_a("directory", &dir.node))?;
-        Ok(Box::new(self.stored.entries(dir, Start::Beginning).map(move |placed| {
+        Ok(Box::new(self.stored.entries(dir, Start::Beginning).begun()?.map(move |placed| {
             let placed = placed?;
             Ok(Entry::known(Arc::unwrap_or_clone(placed.node), rank.saturating_add(placed.offset)))
         })))

@@ -5,7 +5,7 @@ use super::{Entries, Entry, Source, TreeError};
 /// What a walk met.
 #[derive(Debug)]
 pub enum Step<P> {
-    /// An entry; what is below a directory follows, unless `Walk::skip` is called.
+    /// An entry; what is below a directory follows, unless `Walk::skip_below` is called.
     Met(Entry<P>),
     /// The directory that `Walk::path` names has nothing more below it.
     Left,
@@ -34,7 +34,7 @@ impl<'a, S: Source> Walk<'a, S> {
     }
 
     /// Do not go below the directory that was met last. `Step::Left` does not come for it.
-    pub fn skip(&mut self) {
+    pub fn skip_below(&mut self) {
         self.below = None;
     }
 }

@@ -3,5 +3,8 @@
 mod reader;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use reader::{ContentReader, Pieces};
 pub use writer::ContentWriter;

@@ -8,6 +8,8 @@ mod ignores;
 mod list;
 mod owners;
 mod paths;
+#[cfg(test)]
+mod tests;
 mod xattrs;
 
 use std::ffi::CString;
