@@ -1,1 +1,194 @@
-//! Floor 7: the command line. Alone prints, prompts and exits.
+//! Floor 7: the command line. Alone prints, prompts and exits. One file per command: its flags as clap reads them, and
+//! a function that turns them into the options of the floors below, calls these, and shows what came of it.
+
+mod args;
+mod backup;
+mod cat;
+mod check;
+mod commit;
+mod daemon;
+mod diff;
+mod discard;
+mod failure;
+mod find;
+mod generate;
+mod hints;
+mod init;
+mod ls;
+mod mount;
+mod mountpoint;
+mod nodes;
+mod output;
+mod password;
+mod process;
+mod progress;
+mod receipt;
+mod restore;
+mod selection;
+mod session;
+mod signals;
+mod snapshots;
+mod stage;
+mod stages;
+mod stats;
+mod umount;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use failure::{Done, Failure, Kind};
+use session::{Global, Session};
+
+/// Encrypted, deduplicated snapshots that are directories: mount them, or write the next one into a mount
+///
+/// A repository holds snapshots of directories, encrypted and deduplicated. `snapfold backup` adds one, `snapfold
+/// mount` shows all of them as a read-only tree, and `snapfold stage` gives a writable tree whose unmount becomes the
+/// next snapshot.
+#[derive(Debug, Parser)]
+#[command(
+    name = "snapfold",
+    version,
+    propagate_version = false,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_long_help = "\
+Exit codes:
+  0    done
+  1    failed, or the command line made no sense
+  3    done, but some of the source data could not be read
+  10   there is no repository at that place
+  11   the repository is leased to somebody else
+  12   wrong password
+  130  stopped by a signal
+
+Examples:
+  export SNAPFOLD_REPOSITORY=/srv/backup SNAPFOLD_PASSWORD_FILE=~/.snapfold-password
+  snapfold init
+  snapfold backup ~/work --tag daily
+  snapfold mount /mnt/past
+  snapfold stage /mnt/next --from latest
+  rsync -aHAX --delete ~/work/ /mnt/next/
+  snapfold umount /mnt/next"
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::Init),
+    Backup(backup::Backup),
+    Mount(mount::Mount),
+    Umount(umount::Umount),
+    Stage(stage::Stage),
+    Stages(stages::Stages),
+    Commit(commit::Commit),
+    Snapshot(commit::Snapshot),
+    Discard(discard::Discard),
+    Snapshots(snapshots::Snapshots),
+    Ls(ls::Ls),
+    Cat(cat::Cat),
+    Find(find::Find),
+    Diff(diff::Diff),
+    Restore(restore::Restore),
+    Stats(stats::Stats),
+    Check(check::Check),
+    Generate(generate::Generate),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refused(&error),
+    };
+    process::tell_panics(cli.global.json);
+    process::start_log(cli.global.verbose);
+    process::raise_file_limit();
+    let json = cli.global.json;
+    match run(cli) {
+        Ok(done) => ExitCode::from(done.code()),
+        Err(failure) => {
+            failure.tell(json);
+            ExitCode::from(failure.kind.code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<Done, Failure> {
+    let session = Session::new(&cli.global);
+    match cli.command {
+        Command::Init(args) => args.run(session),
+        Command::Backup(args) => args.run(session),
+        Command::Mount(args) => args.run(session),
+        Command::Umount(args) => args.run(&session),
+        Command::Stage(args) => args.run(session),
+        Command::Stages(args) => args.run(session),
+        Command::Commit(args) => args.run(session),
+        Command::Snapshot(args) => args.run(session),
+        Command::Discard(args) => args.run(session),
+        Command::Snapshots(args) => args.run(session),
+        Command::Ls(args) => args.run(session),
+        Command::Cat(args) => args.run(session),
+        Command::Find(args) => args.run(session),
+        Command::Diff(args) => args.run(session),
+        Command::Restore(args) => args.run(session),
+        Command::Stats(args) => args.run(session),
+        Command::Check(args) => args.run(session),
+        Command::Generate(args) => args.run(Cli::command()),
+    }
+}
+
+/// Help and the version go to standard output; a command line that makes no sense is a failure.
+fn refused(error: &clap::Error) -> ExitCode {
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    match error.print() {
+        Ok(()) if asked => ExitCode::SUCCESS,
+        Err(error) if asked => ExitCode::from(Failure::output(&error).kind.code()),
+        // With standard error closed there is nobody to tell.
+        _ => ExitCode::from(Kind::Failed.code()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_stand_before_or_after_the_command() {
+        for line in ["snapfold -r /r --json init", "snapfold init -r /r --json", "snapfold init --repo /r --json"] {
+            let cli = parse(line).unwrap();
+            assert_eq!(cli.global.repository.as_deref(), Some("/r".as_ref()), "{line}");
+            assert!(cli.global.json);
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_an_argument() {
+        assert!(parse("snapfold init --password secret").is_err());
+    }
+
+    #[test]
+    fn every_command_and_flag_has_help() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! From the errors of the floors below to failures: the exit code each means, and what the user may do about it.
+
+use super::failure::{Failure, Kind};
+use super::signals;
+use crate::base::{Interrupted, ObjectId, SnapshotId};
+use crate::mount::MountError;
+use crate::ops::{OpError, SelectError};
+use crate::repo::RepoError;
+use crate::store::StoreError;
+use crate::tree::TreeError;
+use crate::view::stage::StageError;
+
+impl From<Interrupted> for Failure {
+    fn from(_: Interrupted) -> Self {
+        signals::interrupted()
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let failure = Self::new(error.to_string());
+        match error {
+            StoreError::Full { .. } => failure.hint("nothing is lost: make room and run it again"),
+            StoreError::Absent { .. } | StoreError::Short { .. } => {
+                failure.hint("the repository is damaged; `snapfold check` says what is affected")
+            }
+            _ => failure,
+        }
+    }
+}
+
+impl From<RepoError> for Failure {
+    fn from(error: RepoError) -> Self {
+        let text = error.to_string();
+        match error {
+            RepoError::Interrupted(interrupted) => interrupted.into(),
+            RepoError::Store(error) => error.into(),
+            RepoError::NoRepository { .. } => {
+                Self::of(Kind::NoRepository, text).hint("`snapfold init` makes a repository of an empty directory")
+            }
+            RepoError::NotVacant { .. } => {
+                Self::new(text).hint("`snapfold init` uses a directory that is empty or does not exist yet")
+            }
+            RepoError::WrongPassword => Self::of(Kind::WrongPassword, text),
+            RepoError::NewerFormat { .. } | RepoError::UnknownFeature { .. } => {
+                Self::new(text).hint("use a newer snapfold; nothing was read or changed")
+            }
+            RepoError::Damaged { .. } | RepoError::Missing { .. } => {
+                Self::new(text).hint("the repository is damaged; `snapfold check` says what is affected")
+            }
+            RepoError::LocalIndex { ref path, .. } => {
+                let hint = format!("it can be deleted, and is made anew from the repository: {}", path.display());
+                Self::new(text).hint(hint)
+            }
+            _ => Self::new(text),
+        }
+    }
+}
+
+impl From<TreeError> for Failure {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::Interrupted(interrupted) => interrupted.into(),
+            TreeError::Repo(error) => error.into(),
+            TreeError::Damaged { .. } => {
+                Self::new(error.to_string()).hint("the repository is damaged; `snapfold check` says what is affected")
+            }
+            other => Self::new(other.to_string()),
+        }
+    }
+}
+
+impl From<MountError> for Failure {
+    fn from(error: MountError) -> Self {
+        let failure = Self::new(error.to_string());
+        match error {
+            MountError::Missing { .. } => failure.hint("make the directory first"),
+            MountError::NotEmpty { .. } => failure.hint("use an empty directory: what is in this one would be hidden"),
+            MountError::Busy { .. } => failure.hint("`snapfold umount` ends that mount"),
+            MountError::NoDevice { .. } => {
+                failure.hint("FUSE is needed: load the kernel module fuse, or let the container use /dev/fuse")
+            }
+            MountError::NoHelper { .. } => {
+                failure.hint("without root, fusermount3 is needed: install the package fuse3")
+            }
+            MountError::AllowOther => failure.hint("root may allow it: user_allow_other in /etc/fuse.conf"),
+            _ => failure,
+        }
+    }
+}
+
+impl From<OpError> for Failure {
+    fn from(error: OpError) -> Self {
+        match error {
+            OpError::Interrupted(interrupted) => interrupted.into(),
+            OpError::Repo(error) => error.into(),
+            OpError::Tree(error) => error.into(),
+            OpError::Select(ref select) => Self::new(select.to_string()).maybe_hint(select_hint(select)),
+            OpError::NoPath { .. } => Self::new(error.to_string()).hint("`snapfold ls SNAPSHOT` lists what is there"),
+            other => Self::new(other.to_string()),
+        }
+    }
+}
+
+impl From<StageError> for Failure {
+    fn from(error: StageError) -> Self {
+        let text = error.to_string();
+        match error {
+            StageError::Tree(error) => error.into(),
+            StageError::NoStage { .. } | StageError::Ambiguous { .. } => {
+                Self::new(text).hint("`snapfold stages` lists what there is; --spool says where else to look")
+            }
+            StageError::InUse { .. } => Self::new(text)
+                .hint("`snapfold umount` ends it as a snapshot; once its process is gone it can be resumed"),
+            StageError::OtherRepository { .. } => Self::new(text).hint("-r names the repository"),
+            _ => Self::new(text),
+        }
+    }
+}
+
+fn select_hint(error: &SelectError) -> Option<String> {
+    let list = |words: &str, candidates: &[(SnapshotId, String)]| {
+        let few = candidates.iter().take(5).map(|(id, about)| format!("{} ({about})", id.short()));
+        let few = few.collect::<Vec<_>>().join(", ");
+        let more = if candidates.len() > 5 { ", ..." } else { "" };
+        (!candidates.is_empty()).then(|| format!("{words} {few}{more}"))
+    };
+    match error {
+        SelectError::Empty => Some("`snapfold backup PATH` makes the first".to_owned()),
+        SelectError::Unreadable { .. } | SelectError::TooFarBack { .. } => {
+            Some("`snapfold snapshots` lists what there is".to_owned())
+        }
+        SelectError::Absent { candidates, .. } => list("the newest are", candidates),
+        SelectError::Ambiguous { candidates, .. } => list("it could be", candidates),
+        SelectError::NoHost { hosts, .. } => (!hosts.is_empty()).then(|| format!("there are {}", hosts.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_that_scripts_tell_apart_have_their_exit_codes() {
+        let code = |error: RepoError| Failure::from(error).kind.code();
+        assert_eq!(code(RepoError::NoRepository { place: "/x".into() }), 10);
+        assert_eq!(code(RepoError::WrongPassword), 12);
+        assert_eq!(code(RepoError::Interrupted(Interrupted)), 130);
+        assert_eq!(code(RepoError::NewerFormat { version: 9 }), 1);
+        assert_eq!(Failure::from(TreeError::Repo(RepoError::WrongPassword)).kind.code(), 12);
+    }
+}

@@ -1,0 +1,74 @@
+//! `snapfold init`: a new repository.
+
+use clap::Args;
+
+use super::args::parse_size;
+use super::failure::{Done, Failure, shown_path};
+use super::output::{Object, Out};
+use super::session::Session;
+use crate::base::ObjectId;
+use crate::codec::KdfCost;
+use crate::repo::{Params, RepoError, Repository};
+use crate::store::Store;
+
+/// Make a new repository
+///
+/// Makes a repository of a directory that is empty or does not exist yet. Everything in it will be encrypted; the
+/// password opens it, and without the password nobody can, its owner included: keep a copy of the password in another
+/// place.
+///
+/// A password that is typed is asked for twice. It may also come from a file, from a command or from the environment,
+/// but never from an argument, which other users could see.
+///
+/// A guess at the password costs as much memory and time as opening the repository does: by default 128 MiB and three
+/// passes of Argon2id, a third of a second or so. Every command pays this once.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  snapfold init -r /srv/backup
+  SNAPFOLD_PASSWORD_COMMAND='pass show backup' snapfold init -r /srv/backup")]
+pub struct Init {
+    /// Memory that a guess at the password costs
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    kdf_memory: Option<u64>,
+    /// How often a guess at the password goes through that memory
+    #[arg(long, value_name = "COUNT")]
+    kdf_passes: Option<u32>,
+}
+
+impl Init {
+    pub fn run(self, session: Session) -> Result<Done, Failure> {
+        let cost = self.cost()?;
+        let store = session.store()?;
+        // Said before a password is typed; `Repository::init` looks again.
+        if !store.is_vacant()? {
+            return Err(RepoError::NotVacant { place: store.describe() }.into());
+        }
+        let password = session.choose_password()?;
+        let repository = Repository::init(store, &password, cost, Params::default())?;
+
+        let mut out = Out::new();
+        let place = session.place()?;
+        if session.style().json {
+            use std::os::unix::ffi::OsStrExt;
+            out.json(&Object::message("initialized").put("id", repository.id().to_string()).text(
+                "repository",
+                "repository_hex",
+                place.as_os_str().as_bytes(),
+            ))?;
+        } else if !session.style().quiet {
+            out.line(&format!("repository {} made at {}", repository.id().short(), shown_path(place)))?;
+            out.line("without its password nobody can read it: keep a copy of the password in another place")?;
+        }
+        out.finish()?;
+        Ok(Done::Whole)
+    }
+
+    fn cost(&self) -> Result<KdfCost, Failure> {
+        let usual = KdfCost::default();
+        let memory = self.kdf_memory.map_or(u64::from(usual.memory_kib()), |bytes| bytes / 1024);
+        let memory = u32::try_from(memory).map_err(|_| Failure::new("--kdf-memory: at most 4G"))?;
+        KdfCost::new(memory, self.kdf_passes.unwrap_or(usual.passes()), usual.lanes())
+            .map_err(|error| Failure::new(error.to_string()))
+    }
+}

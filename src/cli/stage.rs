@@ -1,0 +1,341 @@
+//! `snapfold stage`: a writable tree whose unmount becomes a snapshot.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use clap::{Args, ValueHint};
+
+use super::daemon::{self, Readiness, Side};
+use super::failure::{Done, Failure, shown_path};
+use super::mount::print;
+use super::mountpoint::{self, MountFlags};
+use super::output::{Object, Style};
+use super::progress::Progress;
+use super::receipt::{self, COMMITTING, REMAINS};
+use super::session::Session;
+use super::{args, selection, signals};
+use crate::base::{Counter, Monitor, ObjectId, Problem};
+use crate::mount::commit::{CommitError, open_stage};
+use crate::mount::stage::{StageMountOptions, mount_stage};
+use crate::repo::Indexed;
+use crate::view::stage::{self, BaseRef, NewStage, StageHome, StageInfo, StageState};
+
+/// Mount a writable tree whose unmount becomes a snapshot
+///
+/// Mounts a directory that can be written to by any program. It is empty, or with --from it begins as what is in a
+/// snapshot, shown at once and fetched when read. When it is unmounted, what it holds becomes a new snapshot; only what
+/// was changed is read for that.
+///
+/// `snapfold umount MOUNTPOINT` unmounts it, waits until the snapshot is safe, and prints its id. `umount`,
+/// `fusermount3 -u`, SIGTERM and a shutdown make a snapshot as well, but do not wait for it. If nothing was changed,
+/// none is made.
+///
+/// What was written stays on this machine, in the spool, until the snapshot is made: a daemon that was killed, or a
+/// power failure, costs nothing that was acknowledged. `snapfold stages` lists the stages there are, --resume mounts
+/// one again, `snapfold commit` makes a snapshot of one without mounting it, and `snapfold discard` drops one.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  snapfold stage /mnt/next --from latest
+  rsync -aHAX --delete ~/work/ /mnt/next/
+  snapfold umount /mnt/next
+
+  snapfold stage --resume 1a2b3c4d /mnt/next")]
+pub struct Stage {
+    /// Where to mount it
+    #[arg(value_hint = ValueHint::DirPath)]
+    mountpoint: PathBuf,
+    /// Begin with what is in this snapshot, or in a directory of it
+    #[arg(long, value_name = "SNAPSHOT[:PATH]", conflicts_with = "resume")]
+    from: Option<OsString>,
+    /// Go on with this stage
+    #[arg(long, value_name = "STAGE", conflicts_with_all = ["tag", "host", "path"])]
+    resume: Option<String>,
+    /// Keep stages below this directory [env: SNAPFOLD_STATE_DIR] [default: ~/.local/state/snapfold]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    spool: Option<PathBuf>,
+    #[command(flatten)]
+    flags: MountFlags,
+    /// Tags of the snapshot (may be repeated)
+    #[arg(long, value_name = "TAG[,TAG...]", help_heading = "What the snapshot says of itself")]
+    tag: Vec<String>,
+    /// The snapshot's host, instead of this one's name
+    #[arg(long, short = 'H', value_name = "HOST", help_heading = "What the snapshot says of itself")]
+    host: Option<OsString>,
+    /// What the snapshot is of (may be repeated), instead of what the snapshot of --from is of, or the mountpoint
+    #[arg(long, value_name = "PATH", help_heading = "What the snapshot says of itself")]
+    path: Vec<PathBuf>,
+}
+
+impl Stage {
+    pub fn run(self, mut session: Session) -> Result<Done, Failure> {
+        if let Some(spool) = &self.spool {
+            session.use_state_dir(spool)?;
+        }
+        let resumed = self.resume.as_ref().map(|id| stage::find(session.state_dir()?, id).map_err(Failure::from));
+        let resumed = resumed.transpose()?;
+        if let Some(info) = &resumed {
+            session.offer_place(&info.new.place);
+        }
+        session.check_place()?;
+        let point = mountpoint::fit(&self.mountpoint, &session)?;
+        // From here on nobody can be asked: a daemon has no terminal.
+        session.ask_password()?;
+        if self.flags.foreground {
+            return self.serve(&mut session, resumed, point, None);
+        }
+        let log = match &self.flags.log_file {
+            Some(log) => args::absolute(log)?,
+            None => session.state_dir()?.join("stage.log"),
+        };
+        match daemon::split()? {
+            Side::Parent => Ok(Done::Whole),
+            Side::Child(readiness) => {
+                daemon::finish(readiness, &log, |readiness| self.serve(&mut session, resumed, point, Some(readiness)))
+            }
+        }
+    }
+
+    fn serve(
+        &self,
+        session: &mut Session,
+        resumed: Option<StageInfo>,
+        mountpoint: PathBuf,
+        readiness: Option<&Readiness>,
+    ) -> Result<Done, Failure> {
+        let style = session.style();
+        let indexed = session.open_reader()?;
+        let is_new = resumed.is_none();
+        let home = match resumed {
+            Some(info) => StageHome::open(&info)?,
+            None => {
+                let new = self.new_stage(session, &indexed, &mountpoint)?;
+                super::session::make_private_dir(session.state_dir()?)?;
+                StageHome::create(session.state_dir()?, new)?
+            }
+        };
+        let info = home.info().clone();
+        // A second signal ends even a daemon that cannot end well; the stage is resumable then.
+        signals::install()?;
+        let monitor = Arc::new(CommitMonitor::new(if readiness.is_some() { None } else { Some(style) }));
+        let ready = OnceLock::new();
+        let served = open_stage(&indexed, home).and_then(|stage| {
+            let options = StageMountOptions {
+                mountpoint,
+                allow_other: self.flags.allow_other,
+                nonempty: false,
+                threads: self.flags.threads(),
+            };
+            mount_stage(&indexed, stage, &options, monitor.clone(), |point| {
+                let line = said(style, &info, point);
+                let told = readiness.map_or_else(|| print(&line), |readiness| readiness.ready(&line));
+                if let Err(failure) = told {
+                    log::warn!("{failure}");
+                }
+                let _first = ready.set(());
+            })
+        });
+        monitor.finish();
+        match served {
+            Ok(receipt) => {
+                match &receipt.snapshot {
+                    Some(id) => log::info!("stage {} became snapshot {id}", info.id.short()),
+                    None => log::info!("nothing changed in stage {}: no snapshot made", info.id.short()),
+                }
+                if readiness.is_none() {
+                    receipt::show(style, &receipt)?;
+                }
+                Ok(if monitor.problems() > 0 { Done::Partly } else { Done::Whole })
+            }
+            Err(error) if ready.get().is_none() => {
+                // Nothing can have been written to a new stage that was never mounted.
+                if is_new && let Err(error) = stage::discard(&info) {
+                    log::warn!("{error}");
+                }
+                Err(error.into())
+            }
+            Err(error) => {
+                let failure = Failure::from(error);
+                let text = format!("stage {} was not committed: {}", info.id.short(), failure.message);
+                Err(Failure::of(failure.kind, text).hint(REMAINS))
+            }
+        }
+    }
+
+    fn new_stage(&self, session: &Session, indexed: &Indexed, mountpoint: &Path) -> Result<NewStage, Failure> {
+        let own = |paths: &[PathBuf]| -> Result<Vec<Vec<u8>>, Failure> {
+            paths.iter().map(|path| Ok(args::absolute(path)?.as_os_str().as_bytes().to_vec())).collect()
+        };
+        let host = args::host(self.host.as_deref());
+        let mut paths = own(&self.path)?;
+        let mut base = None;
+        if let Some(text) = &self.from {
+            let selected = selection::select(&selection::catalogue(indexed)?, text)?;
+            if selected.snapshot.host == host {
+                outside_of(mountpoint, &selected.snapshot.paths)?;
+            }
+            if paths.is_empty() {
+                paths = selected.snapshot.paths.iter().map(|path| below(path, &selected.path)).collect();
+            }
+            base = Some(BaseRef { snapshot: selected.id, path: selected.path });
+        }
+        if paths.is_empty() {
+            paths = own(&[mountpoint.to_owned()])?;
+        }
+        Ok(NewStage {
+            repository: indexed.id(),
+            place: session.place()?.to_string_lossy().into_owned(),
+            base,
+            host,
+            user: args::user(),
+            paths,
+            tags: args::tags(&self.tag),
+        })
+    }
+}
+
+fn below(path: &[u8], inner: &[u8]) -> Vec<u8> {
+    if inner.is_empty() { path.to_vec() } else { [path.strip_suffix(b"/").unwrap_or(path), b"/", inner].concat() }
+}
+
+/// A stage within the directory that is about to be copied into it would be copied into itself.
+fn outside_of(mountpoint: &Path, paths: &[Vec<u8>]) -> Result<(), Failure> {
+    let inside = |path: &Vec<u8>| mountpoint.starts_with(Path::new(std::ffi::OsStr::from_bytes(path)));
+    // Everything is inside of the root directory; who stages that knows to stay on one filesystem.
+    match paths.iter().find(|path| ***path != *b"/" && inside(path)) {
+        Some(path) => {
+            let path = super::output::shown(path);
+            Err(Failure::new(format!("{}: inside of {path}, which the snapshot is of", shown_path(mountpoint)))
+                .hint("mount the stage somewhere else, or it would be copied into itself"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What is printed once the stage is there.
+fn said(style: Style, info: &StageInfo, point: &Path) -> String {
+    if style.json {
+        let object = Object::message("staged")
+            .put("stage", info.id.to_string())
+            .text("mountpoint", "mountpoint_hex", point.as_os_str().as_bytes())
+            .maybe("base", info.new.base.as_ref().map(|base| base.snapshot.to_string()))
+            .put("pid", std::process::id());
+        serde_json::to_string(&object).unwrap_or_default()
+    } else if style.quiet {
+        String::new()
+    } else {
+        format!("stage {} mounted at {}", info.id.short(), shown_path(point))
+    }
+}
+
+/// What the commit at a stage's end reports to: a bar that begins with the commit, or a daemon's log. A signal that
+/// ended the mount must not end the commit, too.
+struct CommitMonitor {
+    style: Option<Style>,
+    begun: OnceLock<Arc<Progress>>,
+    problems: std::sync::atomic::AtomicU64,
+}
+
+impl CommitMonitor {
+    fn new(style: Option<Style>) -> Self {
+        Self { style, begun: OnceLock::new(), problems: Default::default() }
+    }
+
+    fn progress(&self) -> Option<&Arc<Progress>> {
+        self.style.map(|style| self.begun.get_or_init(|| Progress::start(style, COMMITTING)))
+    }
+
+    fn finish(&self) {
+        if let Some(progress) = self.begun.get() {
+            progress.finish();
+        }
+    }
+
+    fn problems(&self) -> u64 {
+        self.problems.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+impl Monitor for CommitMonitor {
+    fn count(&self, counter: Counter, by: u64) {
+        if let Some(progress) = self.progress() {
+            progress.count(counter, by);
+        }
+    }
+
+    fn expect(&self, counter: Counter, total: u64) {
+        if let Some(progress) = self.progress() {
+            progress.expect(counter, total);
+        }
+    }
+
+    fn current(&self, path: &[u8]) {
+        if let Some(progress) = self.progress() {
+            progress.current(path);
+        }
+    }
+
+    fn problem(&self, problem: Problem) {
+        self.problems.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        match self.progress() {
+            Some(progress) => progress.problem(problem),
+            None => log::warn!("{}: {}", super::output::shown(&problem.path), problem.message),
+        }
+    }
+}
+
+impl From<CommitError> for Failure {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Stage(error) => error.into(),
+            CommitError::Mount(error) => error.into(),
+            CommitError::Repo(error) => error.into(),
+            other => Self::new(other.to_string()),
+        }
+    }
+}
+
+/// The stage that `text` names: the beginning of an id, or where it is mounted.
+pub fn named(session: &Session, text: &OsString) -> Result<StageInfo, Failure> {
+    let state = session.state_dir()?;
+    let found = text.to_str().map(|id| stage::find(state, id));
+    if let Some(Ok(info)) = found {
+        return Ok(info);
+    }
+    let path = args::absolute(Path::new(text))?;
+    let path = path.canonicalize().unwrap_or(path);
+    let mounted = |info: &StageInfo| match &info.state {
+        StageState::Open { mountpoint: Some(point), .. } => *point == path,
+        _ => false,
+    };
+    match stage::list(state)?.into_iter().find(mounted) {
+        Some(info) => Ok(info),
+        None => match found {
+            Some(Err(error)) => Err(error.into()),
+            _ => Err(Failure::new(format!("{}: no such stage", shown_path(Path::new(text))))),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_is_not_mounted_within_what_is_copied_into_it() {
+        let paths = [b"/home/me".to_vec()];
+        assert!(outside_of(Path::new("/home/me/next"), &paths).is_err());
+        assert!(outside_of(Path::new("/home/me"), &paths).is_err());
+        assert!(outside_of(Path::new("/home/me2"), &paths).is_ok());
+        assert!(outside_of(Path::new("/mnt"), &[b"/".to_vec()]).is_ok());
+    }
+
+    #[test]
+    fn a_part_of_a_snapshot_is_of_a_part_of_its_path() {
+        assert_eq!(below(b"/a", b""), b"/a");
+        assert_eq!(below(b"/a", b"b/c"), b"/a/b/c");
+        assert_eq!(below(b"/", b"b"), b"/b");
+    }
+}
