@@ -4,7 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use super::{Patterns, TreeError};
+use super::TreeError;
+use super::patterns::Patterns;
 
 /// What the user asked to leave out.
 #[derive(Debug, Clone, Default)]

@@ -27,7 +27,6 @@ pub use error::TreeError;
 pub use filter::{FilterOptions, Filters};
 pub use merge::{Merge, Named, Pair, SideError, merge_by_name};
 pub use node::{Body, Content, DirRef, Meta, Node, Piece, Stamp, Xattr};
-pub use patterns::Patterns;
 pub use source::{Data, Entries, Entry, Run, Source};
 pub use stored::{Found, Listing, Placed, Start, Stored};
 pub use stored_source::StoredSource;

@@ -53,7 +53,14 @@ impl DiskData {
             self.position = data;
             return Ok(Some(Run::Hole(len)));
         }
-        let hole = seek(&self.fd, SeekFrom::Hole(data))?;
+        let hole = match seek(&self.fd, SeekFrom::Hole(data)) {
+            // Truncated meanwhile.
+            Err(Errno::NXIO) => {
+                self.ended = true;
+                return Ok(Some(Run::End));
+            }
+            hole => hole?,
+        };
         seek(&self.fd, SeekFrom::Start(data))?;
         self.data_until = hole;
         Ok(None)

@@ -4,6 +4,8 @@
 mod attributes;
 mod data;
 mod dir;
+#[cfg(test)]
+mod filter_tests;
 mod ignores;
 mod list;
 mod owners;
@@ -112,6 +114,8 @@ impl DiskSource {
         let open = |flags| openat(&dir, &name, flags, Mode::empty());
         let fd: OwnedFd = match open(if quiet { flags | OFlags::NOATIME } else { flags }) {
             Err(Errno::PERM) if quiet => open(flags),
+            // Somebody holds a lease. If it still is a file, its break is worth waiting for.
+            Err(Errno::AGAIN) if is_file(&dir, &name)? => open(flags - OFlags::NONBLOCK),
             opened => opened,
         }?;
         let stat = fstat(&fd)?;
@@ -120,6 +124,10 @@ impl DiskSource {
         }
         Ok(DiskData::new(fd, &stat))
     }
+}
+
+fn is_file(dir: impl AsFd, name: &CString) -> io::Result<bool> {
+    Ok(FileType::from_raw_mode(statat(dir, name, LOOK)?.st_mode) == FileType::RegularFile)
 }
 
 fn c_name(name: &[u8]) -> io::Result<CString> {
