@@ -1,7 +1,37 @@
 //! Measurements, run by name: `cargo test --release --lib repo::tests::measure -- --ignored --nocapture`.
 
 use super::*;
-use std::time::Instant;
+use std::time::Duration;
+
+/// What all threads of this process have spent on processors so far: other programs at work here do not count.
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks = |field: usize| fields[field].parse::<u64>().unwrap();
+    Duration::from_millis((ticks(11) + ticks(12)) * 10)
+}
+
+struct Stopwatch(std::time::Instant, Duration);
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self(std::time::Instant::now(), cpu())
+    }
+
+    /// Wall time and processor time.
+    fn read(&self) -> String {
+        format!("{:.2?} ({:.2?} of processors)", self.0.elapsed(), cpu() - self.1)
+    }
+
+    fn rate(&self, bytes: f64) -> String {
+        let rate = |time: Duration| bytes / 1e6 / time.as_secs_f64();
+        format!("{:.0} MB/s ({:.0} per processor)", rate(self.0.elapsed()), rate(cpu() - self.1))
+    }
+
+    fn each(&self, count: u32) -> String {
+        format!("{:.1?} ({:.1?} of processors)", self.0.elapsed() / count, (cpu() - self.1) / count)
+    }
+}
 
 fn text_like(seed: u64, len: usize) -> Vec<u8> {
     let words: Vec<Vec<u8>> =
@@ -30,7 +60,7 @@ fn throughput_of_writing_and_reading() {
         let indexed = place.open();
         let data: Vec<Vec<u8>> = (0..8).map(|seed| make(seed, 64 << 20)).collect();
         let total = data.iter().map(Vec::len).sum::<usize>() as f64;
-        let start = Instant::now();
+        let start = Stopwatch::start();
         let writer = indexed.writer(Arc::new(Silent)).unwrap();
         let ids = std::sync::Mutex::new(Vec::new());
         std::thread::scope(|scope| {
@@ -50,30 +80,27 @@ fn throughput_of_writing_and_reading() {
             }
         });
         let written = writer.finish().unwrap();
-        let secs = start.elapsed().as_secs_f64();
-        let rate = |secs: f64| total / secs / 1e6;
         println!(
-            "{kind}: written at {:.0} MB/s; {written:?}; ratio {:.2}",
-            rate(secs),
+            "{kind}: written at {}; {written:?}; ratio {:.2}",
+            start.rate(total),
             total / written.bytes_stored as f64
         );
         let ids = ids.into_inner().unwrap();
-        let start = Instant::now();
+        let start = Stopwatch::start();
         for (id, len) in &ids {
             assert_eq!(indexed.chunk(id).unwrap().len(), *len);
         }
-        println!("{kind}: read in order by one thread at {:.0} MB/s", rate(start.elapsed().as_secs_f64()));
+        println!("{kind}: read in order by one thread at {}", start.rate(total));
         indexed.set_block_cache(1 << 20);
         let order = noise(5, ids.len() * 4);
-        let start = Instant::now();
+        let start = Stopwatch::start();
         let count = 4000;
         for pick in order.chunks_exact(4).take(count) {
             let pick = u32::from_le_bytes(pick.try_into().unwrap()) as usize % ids.len();
             indexed.chunk(&ids[pick].0).unwrap();
         }
-        let each = start.elapsed() / count as u32;
-        println!("{kind}: a random chunk in {each:?}");
-        let start = Instant::now();
+        println!("{kind}: a random chunk in {}", start.each(count as u32));
+        let start = Stopwatch::start();
         let again = indexed.writer(Arc::new(Silent)).unwrap();
         for data in &data {
             let mut rest = &data[..];
@@ -84,7 +111,7 @@ fn throughput_of_writing_and_reading() {
             }
         }
         assert_eq!(again.finish().unwrap().chunks_new, 0);
-        println!("{kind}: found to be there already by one thread at {:.0} MB/s", rate(start.elapsed().as_secs_f64()));
+        println!("{kind}: found to be there already by one thread at {}", start.rate(total));
     }
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     println!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap());
@@ -120,26 +147,26 @@ fn a_large_index_is_made_and_asked() {
             repository.store().put(&name, &[&bytes]).unwrap();
         }
     }
-    let start = Instant::now();
+    let start = Stopwatch::start();
     let indexed = place.open();
-    println!("{entries} entries loaded in {:?}", start.elapsed());
+    println!("{entries} entries loaded in {}", start.read());
     for (kind, from) in [("present", 0), ("absent", entries)] {
-        let start = Instant::now();
+        let start = Stopwatch::start();
         let count = 200_000;
         for n in 0..count {
             assert_eq!(indexed.contains(&id(from + (n * 17) % entries)).unwrap(), from == 0);
         }
-        println!("{kind}: {:?} each", start.elapsed() / count);
+        println!("{kind}: {} each", start.each(count));
     }
     drop(indexed);
     let size: u64 = files(&place.cache()).iter().map(|path| path.metadata().unwrap().len()).sum();
     println!("{:.1} bytes an entry on disk", size as f64 / f64::from(entries));
-    let start = Instant::now();
+    let start = Stopwatch::start();
     let indexed = place.open();
-    println!("opened again in {:?}", start.elapsed());
-    let start = Instant::now();
+    println!("opened again in {}", start.read());
+    let start = Stopwatch::start();
     let beside = place.open();
-    println!("opened beside in {:?}", start.elapsed());
+    println!("opened beside in {}", start.read());
     assert!(beside.contains(&id(5)).unwrap() && indexed.contains(&id(6)).unwrap());
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     println!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap());
