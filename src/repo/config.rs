@@ -81,13 +81,13 @@ pub struct Config {
 
 impl Params {
     /// # Errors
-    /// `Malformed` unless blocks are 4 KiB to 8 MiB, a pack is 1 MiB to 1 GiB, and the level one of zstd's.
+    /// `Malformed` unless blocks are 4 KiB to 8 MiB, a pack is 1 MiB to 128 MiB, and the level one of zstd's.
     pub fn check(&self) -> Result<(), Malformed> {
         let blocks = [self.tree_block, self.small_block, self.large_block];
         if !blocks.iter().all(|size| (4 << 10..=8 << 20).contains(size)) {
             return Err(Malformed("block size out of bounds"));
         }
-        if !(1 << 20..=1 << 30).contains(&self.pack) {
+        if !(1 << 20..=128 << 20).contains(&self.pack) {
             return Err(Malformed("pack size out of bounds"));
         }
         if !(-7..=22).contains(&self.level) {

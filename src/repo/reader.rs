@@ -1,7 +1,7 @@
 //! A repository with its local index: gives chunks by id. Knows nothing of what chunks hold.
 
 use std::collections::HashSet;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
@@ -49,14 +49,16 @@ struct OpenPack {
 
 /// A decoded block.
 struct Block {
-    plain: Vec<u8>,
+    bytes: Vec<u8>,
+    /// Where in `bytes` its plaintext is.
+    plain: Range<usize>,
     /// Where chunks begin that were found to be what their ids say.
     verified: Mutex<HashSet<u32>>,
 }
 
 impl AsRef<[u8]> for Block {
     fn as_ref(&self) -> &[u8] {
-        &self.plain
+        &self.bytes[self.plain.clone()]
     }
 }
 
@@ -74,7 +76,7 @@ struct BlockWeight;
 
 impl Weighter<(PackNumber, u32), Arc<Block>> for BlockWeight {
     fn weight(&self, _: &(PackNumber, u32), block: &Arc<Block>) -> u64 {
-        200 + block.plain.capacity() as u64
+        200 + block.bytes.capacity() as u64
     }
 }
 
@@ -323,10 +325,17 @@ impl Reader {
         if sealed.len() != place.sealed_len as usize {
             return Err(damaged(format!("block {ordinal}: {} of {} bytes read", sealed.len(), place.sealed_len)));
         }
-        let mut plain = Vec::with_capacity(place.plain_len as usize);
-        pack::open_block(&pack.key, &self.repository.id(), ordinal, &mut sealed, place.plain_len, &mut plain)
-            .map_err(damaged)?;
-        Ok(Arc::new(Block { plain, verified: Mutex::default() }))
+        let (key, repository) = (&pack.key, self.repository.id());
+        let mut plain = Vec::new();
+        let opened = pack::open_block_in_place(key, &repository, ordinal, &mut sealed, place.plain_len, &mut plain);
+        let (bytes, plain) = match opened.map_err(damaged)? {
+            Some(place) => (sealed, place),
+            None => {
+                let whole = 0..plain.len();
+                (plain, whole)
+            }
+        };
+        Ok(Arc::new(Block { bytes, plain, verified: Mutex::default() }))
     }
 }
 

@@ -1,5 +1,7 @@
 //! A block of a pack: chunks that are compressed and sealed together. Bytes only.
 
+use std::ops::Range;
+
 use crate::base::{ObjectId, RepositoryId};
 use crate::codec::wire::{Malformed, Take};
 use crate::codec::{Key, Method, compress, seal};
@@ -52,16 +54,80 @@ pub fn open_block(
     plain_len: u32,
     out: &mut Vec<u8>,
 ) -> Result<(), String> {
+    if let Some(place) = open_block_in_place(key, repository, ordinal, sealed, plain_len, out)? {
+        out.extend_from_slice(&sealed[place]);
+    }
+    Ok(())
+}
+
+/// As `open_block`, but a block that is not compressed stays where it stands: gives its place in `sealed`.
+pub fn open_block_in_place(
+    key: &Key,
+    repository: &RepositoryId,
+    ordinal: u32,
+    sealed: &mut [u8],
+    plain_len: u32,
+    out: &mut Vec<u8>,
+) -> Result<Option<Range<usize>>, String> {
     let damaged = |why: &dyn std::fmt::Display| format!("block {ordinal}: {why}");
     let inner = seal::open_in_place(key, &block_ad(repository, ordinal), sealed).map_err(|e| damaged(&e))?;
     let mut take = Take::new(inner);
     let mut parse = || {
         let method = Method::from_byte(take.u8()?)?;
         if take.u32()? != plain_len || plain_len as usize > MAX_BLOCK {
-            return Err(Malformed("its length is not the index's"));
+            return Err(NOT_ITS_LENGTH);
         }
-        let compressed = take.u32()? as usize;
-        compress::decompress(method, take.raw(compressed)?, plain_len as usize, out)
+        let bytes = take.u32()? as usize;
+        let bytes = take.raw(bytes)?;
+        if method != Method::Stored {
+            compress::decompress(method, bytes, plain_len as usize, out)?;
+            return Ok(None);
+        }
+        let start = seal::NONCE + BLOCK_HEADER;
+        if bytes.len() == plain_len as usize { Ok(Some(start..start + bytes.len())) } else { Err(NOT_ITS_LENGTH) }
     };
     parse().map_err(|e| damaged(&e))
+}
+
+const NOT_ITS_LENGTH: Malformed = Malformed("its length is not the index's");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sealed(key: &Key, repository: &RepositoryId, inner: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        seal::seal(key, &block_ad(repository, 3), inner, &mut out);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn a_block_reads_back_whether_it_compresses_or_not(plain: Vec<u8>, times in 1usize..200) {
+            let (key, repository) = (Key::random(), RepositoryId([1; 32]));
+            let plain = plain.repeat(times);
+            let mut inner = Vec::new();
+            compress_block(3, &plain, &mut inner);
+            inner.resize(seal::padme(inner.len() as u64) as usize, 0);
+            let mut sealed = sealed(&key, &repository, &inner);
+            let again = sealed.clone();
+            let mut out = b"before".to_vec();
+            open_block(&key, &repository, 3, &mut sealed, plain.len() as u32, &mut out).unwrap();
+            prop_assert_eq!(&out[6..], &plain[..]);
+            for (ordinal, len, other) in [(4, 0, 0), (3, 1, 0), (3, 0, 1)] {
+                let repository = RepositoryId([1 + other; 32]);
+                let len = plain.len() as u32 + len;
+                prop_assert!(open_block(&key, &repository, ordinal, &mut again.clone(), len, &mut out).is_err());
+            }
+        }
+
+        #[test]
+        fn hostile_blocks_never_panic(inner: Vec<u8>, plain_len: u32) {
+            let (key, repository) = (Key::random(), RepositoryId([1; 32]));
+            let mut sealed = sealed(&key, &repository, &inner);
+            let _ = open_block(&key, &repository, 3, &mut sealed, plain_len % 1000, &mut Vec::new());
+            let _ = open_block(&key, &repository, 3, &mut inner.clone(), plain_len, &mut Vec::new());
+        }
+    }
 }

@@ -4,7 +4,7 @@
 mod block;
 mod table;
 
-pub use block::{MAX_BLOCK, compress_block, open_block};
+pub use block::{MAX_BLOCK, compress_block, open_block, open_block_in_place};
 pub use table::{BlockEntry, ChunkEntry, PackEntry, open_table, pad_table, table_len, unpad_table};
 
 use super::keys::{Envelope, Keys};

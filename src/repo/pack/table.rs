@@ -11,6 +11,8 @@ use crate::store::{Kind, ObjectName};
 
 /// A chunk's least length in a table: its id and one byte of length.
 const CHUNK_ENTRY: usize = 33;
+/// No sealed table is longer: a writer closes a pack long before.
+const MAX_TABLE: u32 = 32 << 20;
 
 /// One chunk of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +157,9 @@ pub fn table_len(trailer: &[u8], size: u64) -> Result<u32, Malformed> {
         return Err(Malformed("does not end as a pack does"));
     }
     take.end()?;
+    if len > MAX_TABLE {
+        return Err(Malformed("table longer than any"));
+    }
     if u64::from(len) + (HEADER + TRAILER) as u64 > size {
         return Err(Malformed("table longer than the pack"));
     }
@@ -194,4 +199,62 @@ pub fn open_table(
     };
     let blocks = parse().map_err(|e: Malformed| format!("table: {e}"))?;
     Ok(PackEntry { id, size, envelope, blocks })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entry(lens: &[Vec<u32>]) -> PackEntry {
+        let block = |lens: &Vec<u32>| BlockEntry {
+            class: Class::Small,
+            sealed_len: 100 + lens.iter().sum::<u32>(),
+            plain_len: lens.iter().sum(),
+            chunks: lens.iter().map(|len| ChunkEntry { id: ChunkId([*len as u8; 32]), len: *len }).collect(),
+        };
+        let blocks: Vec<_> = lens.iter().map(block).collect();
+        let size = (HEADER + TRAILER) as u64 + blocks.iter().map(|block| u64::from(block.sealed_len)).sum::<u64>();
+        PackEntry { id: PackId([5; 32]), size, envelope: Envelope::from_bytes([6; Envelope::LEN]), blocks }
+    }
+
+    proptest! {
+        #[test]
+        fn an_entry_reads_back(lens in prop::collection::vec(prop::collection::vec(0..MAX_CHUNK as u32 / 8, 1..8), 0..8)) {
+            let entry = entry(&lens);
+            let mut bytes = Vec::new();
+            entry.encode(&mut bytes);
+            let mut take = Take::new(&bytes);
+            prop_assert_eq!(PackEntry::decode(&mut take).unwrap(), entry);
+            prop_assert!(take.is_empty());
+        }
+
+        #[test]
+        fn hostile_entries_never_panic(bytes: Vec<u8>, at: usize, with: u8) {
+            let _ = PackEntry::decode(&mut Take::new(&bytes));
+            let mut good = Vec::new();
+            entry(&[vec![10, 20], vec![30]]).encode(&mut good);
+            let at = at % good.len();
+            good[at] = with;
+            let _ = PackEntry::decode(&mut Take::new(&good));
+            let _ = PackEntry::decode(&mut Take::new(&good[..at]));
+            let _ = table_len(&bytes, 1000);
+        }
+    }
+
+    #[test]
+    fn blocks_beyond_the_pack_and_blocks_of_impossible_length_are_refused() {
+        let good = entry(&[vec![10, 20], vec![30]]);
+        let bad = [
+            PackEntry { size: good.size - TRAILER as u64 - 1, ..good.clone() },
+            entry(&[vec![]]),
+            entry(&[vec![MAX_CHUNK as u32 + 1]]),
+            entry(&[vec![MAX_CHUNK as u32, MAX_CHUNK as u32, 1]]),
+        ];
+        for entry in bad {
+            let mut bytes = Vec::new();
+            entry.encode(&mut bytes);
+            assert!(PackEntry::decode(&mut Take::new(&bytes)).is_err(), "{} bytes", entry.size);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::base::{ChunkId, Counter, Interrupted, Monitor};
 use crate::repo::DryRun;
-use crate::store::{Fault, FaultStore, Kind, Op, Plan, RecordStore};
+use crate::store::{Fault, FaultStore, Kind, ObjectInfo, ObjectName, Op, Plan, RecordStore, Space, StoreError};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 #[test]
@@ -223,4 +223,89 @@ fn decoded_blocks_keep_within_their_budget() {
     indexed.set_block_cache(1 << 20);
     check(&*indexed, &ids, 0..400);
     assert!(indexed.block_cache_used() <= 1 << 20, "{}", indexed.block_cache_used());
+}
+
+/// A store whose puts of packs wait until it is opened.
+struct Gate(Arc<dyn Store>, std::sync::Mutex<bool>, std::sync::Condvar);
+
+impl Store for Gate {
+    fn put(&self, name: &ObjectName, parts: &[&[u8]]) -> Result<(), StoreError> {
+        let mut open = self.1.lock().unwrap();
+        while name.kind == Kind::Pack && !*open {
+            open = self.2.wait(open).unwrap();
+        }
+        drop(open);
+        self.0.put(name, parts)
+    }
+    fn get(&self, name: &ObjectName) -> Result<Vec<u8>, StoreError> {
+        self.0.get(name)
+    }
+    fn get_range(&self, name: &ObjectName, range: std::ops::Range<u64>) -> Result<Vec<u8>, StoreError> {
+        self.0.get_range(name, range)
+    }
+    fn stat(&self, name: &ObjectName) -> Result<ObjectInfo, StoreError> {
+        self.0.stat(name)
+    }
+    fn list(&self, kind: Kind, each: &mut dyn FnMut(ObjectInfo)) -> Result<(), StoreError> {
+        self.0.list(kind, each)
+    }
+    fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
+        self.0.delete(name)
+    }
+    fn space(&self) -> Result<Option<Space>, StoreError> {
+        self.0.space()
+    }
+    fn is_vacant(&self) -> Result<bool, StoreError> {
+        self.0.is_vacant()
+    }
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+}
+
+#[test]
+fn a_slow_store_makes_writers_wait_with_little_in_memory() {
+    let place = Place::new();
+    place.init();
+    let gate = Arc::new(Gate(place.store(), false.into(), std::sync::Condvar::new()));
+    let indexed = place.open_on(gate.clone()).unwrap();
+    let writer = indexed.writer(Arc::new(Silent)).unwrap();
+    let taken = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for seed in 0..800 {
+                put(&writer, seed).unwrap();
+                taken.fetch_add(plain(seed).len() as u64, Ordering::SeqCst);
+            }
+        });
+        // Until nothing more is taken for a while.
+        let mut before = u64::MAX;
+        while taken.load(Ordering::SeqCst) != before {
+            before = taken.load(Ordering::SeqCst);
+            std::thread::sleep(std::time::Duration::from_millis(700));
+        }
+        let packs = u64::from(indexed.params().pack);
+        let processors = std::thread::available_parallelism().map_or(2, |n| n.get() as u64);
+        // Packs being gathered, being stored, and held by threads that compress; and blocks on their way.
+        let most = packs * (2 + 2 + processors) + (3 + 2 * processors) * (700 << 10);
+        assert!(before <= most, "{before} bytes were taken, {most} expected at most");
+        *gate.1.lock().unwrap() = true;
+        gate.2.notify_all();
+    });
+    assert_eq!(writer.finish().unwrap().chunks_new, 800);
+}
+
+#[test]
+fn a_chunk_list_that_a_failed_writer_took_is_not_believed_later() {
+    let place = Place::new();
+    place.init();
+    let fault = Arc::new(FaultStore::new(place.store()));
+    let indexed = place.open_on(fault.clone()).unwrap();
+    let writer = indexed.writer(Arc::new(Silent)).unwrap();
+    fault.plan(Plan::on(Fault::Before, Op::Put, Kind::Pack, 0));
+    put(&writer, 1).unwrap();
+    assert!(matches!(writer.flush(), Err(RepoError::Store(StoreError::Injected { .. }))));
+    assert!(matches!(put(&writer, 1), Err(RepoError::WriterFailed { .. })));
+    assert!(writer.finish().is_err());
+    assert_eq!(write(&indexed, 1..2).unwrap().1.chunks_new, 1);
 }
