@@ -25,7 +25,8 @@ fn stamp(source: &StageSource<'_>, ino: u64) -> Result<Vec<u8>, FsError> {
 
 impl Memo {
     pub fn keep(source: &StageSource<'_>, ino: u64, content: &Content) -> Result<(), FsError> {
-        let node = Node { name: b"content".to_vec(), meta: Meta::default(), body: Body::File(content.clone()) };
+        let meta = Meta { size: content.length(), ..Meta::default() };
+        let node = Node { name: b"content".to_vec(), meta, body: Body::File(content.clone()) };
         let mut bytes = Vec::new();
         bytes.put_varint(source.sequence);
         bytes.put_bytes(&stamp(source, ino)?);
