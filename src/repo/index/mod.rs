@@ -93,7 +93,7 @@ struct Loading {
     generation: u64,
     /// Segments that cannot be read; each is told once.
     damaged: BTreeSet<SegmentId>,
-    /// Packs that no readable segment lists, taken from their own tables.
+    /// Packs that no readable segment lists, and that were asked for their own tables.
     rescued: HashSet<PackId>,
 }
 
@@ -440,12 +440,12 @@ impl LocalIndex {
             match read_pack_entry(repository, id, size) {
                 Ok(entry) => {
                     self.add(None, &[entry])?;
-                    self.loading().rescued.insert(id);
                     any = true;
                 }
                 Err(e) if e.is_damage() => log::debug!("{e}"),
                 Err(e) => return Err(e),
             }
+            self.loading().rescued.insert(id);
         }
         Ok(any)
     }

@@ -3,6 +3,7 @@
 mod damage;
 mod faults;
 mod index;
+mod killed;
 mod measure;
 mod writing;
 
