@@ -357,7 +357,8 @@ impl<'a, 'e> Walker<'a, 'e> {
             return self.step(Action::Create, Some(&node));
         };
         let link = self.link(&node);
-        let job = Job { dir: dir.clone(), path: self.path.clone(), node, link };
+        let fd = dir.fd().map_err(|source| OpError::Target { path: dir.path.clone(), source })?;
+        let job = Job { dir: dir.clone(), fd, path: self.path.clone(), node, link };
         // The workers live as long as this walk does.
         self.jobs
             .send(job)

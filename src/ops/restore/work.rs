@@ -31,6 +31,8 @@ pub enum Mode {
 /// One entry to deal with.
 pub struct Job {
     pub dir: Arc<Dir>,
+    /// The directory's descriptor: by the time the job is done, the walk may be deep below and have parked it.
+    pub fd: Arc<OwnedFd>,
     pub path: Vec<u8>,
     pub node: Arc<Node>,
     pub link: Option<Link>,
@@ -170,7 +172,7 @@ impl Worker<'_> {
     }
 
     fn entry(&mut self, job: &Job) -> Result<Done, Failure> {
-        let dir = job.dir.fd()?;
+        let dir = job.fd.clone();
         let there = look(&dir, &job.node.name)?;
         let done = match (&job.node.body, there) {
             (_, None) => {
@@ -316,7 +318,7 @@ impl Worker<'_> {
 
     /// Gives a file that was restored another name.
     fn link(&mut self, job: &Job, group: &Group, first: (u64, u64)) -> Result<Done, Failure> {
-        let dir = job.dir.fd()?;
+        let dir = job.fd.clone();
         let name = &job.node.name[..];
         let there = look(&dir, name)?;
         let is_first = |stat: &Stat| (stat.st_dev, stat.st_ino) == first;
