@@ -111,5 +111,5 @@ fn a_stage_is_opened_by_one_process_only() {
     world.fails(&["discard", &id], 1, "use");
     fs::write(stage.join("still"), "works").expect("write");
     stage.commit();
-    assert_eq!(world.ok(&["cat", "latest:still"]).stdout, "works");
+    assert_eq!(world.ok(&["cat", "latest:/still"]).stdout, "works");
 }

@@ -235,8 +235,8 @@ fn a_stage_over_a_damaged_base_loses_nothing_of_what_was_written() {
         assert_eq!(left.len(), 1, "the stage is kept");
         world.ok(&["commit", &left[0]]);
     }
-    assert_eq!(world.ok(&["cat", "latest:new"]).stdout, "written before the damage");
-    assert_eq!(world.ok(&["cat", "latest:newer"]).stdout, "written after");
+    assert_eq!(world.ok(&["cat", "latest:/new"]).stdout, "written before the damage");
+    assert_eq!(world.ok(&["cat", "latest:/newer"]).stdout, "written after");
 }
 
 #[test]

@@ -248,5 +248,5 @@ fn a_killed_mount_leaves_the_repository_to_others() {
     }
     fs::write(world.path("source/file"), "y").expect("write");
     world.backup(&world.path("source"));
-    assert_eq!(world.ok(&["cat", "latest:file"]).stdout, "y");
+    assert_eq!(world.ok(&["cat", "latest:/file"]).stdout, "y");
 }

@@ -148,8 +148,8 @@ fn a_part_of_a_snapshot_can_be_mounted() {
     let mount = world.mount(&[format!("{first}:dir")]);
     assert_eq!(names(mount.path()), ["same", "sub"]);
     mount.umount();
-    world.fails(&["mount", "latest:nowhere", world.mkdir("m").to_str().expect("UTF-8")], 1, "nowhere");
-    world.fails(&["mount", "latest:changed", world.mkdir("m").to_str().expect("UTF-8")], 1, "director");
+    world.fails(&["mount", "latest:/nowhere", world.mkdir("m").to_str().expect("UTF-8")], 1, "nowhere");
+    world.fails(&["mount", "latest:/changed", world.mkdir("m").to_str().expect("UTF-8")], 1, "director");
 }
 
 #[test]

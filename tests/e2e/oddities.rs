@@ -26,6 +26,8 @@ pub fn make(root: &Path) {
     // Last: what is made below changes a directory's time.
     times(&root.join("times"));
     shell(root, "touch -h -d '2001-02-03 04:05:06.789012345' empty 'empty/also empty' links; chmod 1777 empty");
+    // A filesystem may tell the blocks of a file finally only once it has written it.
+    rustix::fs::sync();
 }
 
 fn names(dir: &Path) {

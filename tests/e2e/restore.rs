@@ -77,7 +77,7 @@ fn a_part_is_restored_by_path_and_by_pattern() {
     let source = source(&world);
     world.backup(&source);
     let target = world.mkdir("part");
-    restore(&world, "latest:a/b", &target, &[]);
+    restore(&world, "latest:/a/b", &target, &[]);
     assert_eq!(fs::read_to_string(target.join("two")).expect("restored"), "two\n");
     let target = world.mkdir("included");
     restore(&world, "latest", &target, &["--include", "*.txt"]);

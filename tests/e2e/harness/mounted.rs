@@ -52,13 +52,18 @@ impl<'w> Mounted<'w> {
     /// `snapfold umount` of a stage that changed: the new snapshot's id.
     #[track_caller]
     pub fn commit(self) -> String {
-        let world = self.world;
-        let ran = self.umount();
-        let printed = ran.stdout.split_whitespace().find(|word| is_id(word)).map(str::to_owned);
-        let printed = printed.unwrap_or_else(|| panic!("an id in {:?}\nstderr: {}", ran.stdout, ran.stderr));
-        let all = world.snapshots();
-        let full = all.iter().find(|id| id.starts_with(&printed));
-        full.unwrap_or_else(|| panic!("{printed} among {all:?}")).clone()
+        let summary = self.summary();
+        summary["snapshot_id"].as_str().unwrap_or_else(|| panic!("an id in {summary}")).to_owned()
+    }
+
+    /// `snapfold umount --json` of a stage: what it says at the end.
+    #[track_caller]
+    pub fn summary(mut self) -> serde_json::Value {
+        let ran = self.world.ok(&[OsStr::new("umount"), "--json".as_ref(), self.point.as_os_str()]);
+        self.over = true;
+        let all = ran.stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        let summary = all.into_iter().find(|one| one["message_type"] == "summary");
+        summary.unwrap_or_else(|| panic!("a summary in {}", ran.stdout))
     }
 
     /// `snapfold umount`, whatever comes of it.
@@ -105,9 +110,4 @@ impl Drop for Mounted<'_> {
             kill(self.pid, libc::SIGKILL);
         }
     }
-}
-
-/// Whether a word is an id, whole or shortened.
-pub fn is_id(word: &str) -> bool {
-    (8..=64).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
