@@ -11,6 +11,7 @@ pub mod keyslot;
 mod memory;
 mod pack;
 mod pending;
+mod prefetch;
 mod reader;
 mod repository;
 mod snapshot;

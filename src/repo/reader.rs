@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crossbeam_channel::{Sender, TrySendError, bounded};
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Weighter};
 
 use super::index::{BlockPlace, IndexTotals, LocalIndex, Location, PackNumber};
 use super::pack;
+use super::prefetch::Prefetch;
 use super::repository::key_error;
 use super::writer::Writer;
 use super::{Chunk, ChunkSource, RepoError, Repository};
@@ -21,16 +21,12 @@ use crate::store::{Kind, ObjectName, StoreError};
 const BLOCK_CACHE: u64 = 64 << 20;
 /// Bytes of packs' block tables and keys that are kept.
 const PACK_CACHE: u64 = 8 << 20;
-/// Threads that decode blocks ahead of readers.
-const PREFETCHERS: usize = 2;
-/// Chunks that may wait for them; further hints are dropped.
-const PREFETCH_QUEUE: usize = 64;
 
 /// A repository whose chunks can be found. Shared between threads as `Arc<Indexed>`.
 pub struct Indexed {
     reader: Arc<Reader>,
-    /// Started by the first hint. Dropping it ends the threads.
-    prefetch: OnceLock<Option<Sender<ChunkId>>>,
+    /// Started by the first hint.
+    prefetch: OnceLock<Prefetch>,
 }
 
 struct Reader {
@@ -143,22 +139,6 @@ impl Indexed {
         }
         Ok(None)
     }
-
-    fn prefetcher(&self) -> Option<&Sender<ChunkId>> {
-        let start = || {
-            let (sender, receiver) = bounded::<ChunkId>(PREFETCH_QUEUE);
-            for _ in 0..PREFETCHERS {
-                let (reader, receiver) = (Arc::clone(&self.reader), receiver.clone());
-                let work = move || receiver.iter().for_each(|id| reader.warm(&id));
-                if let Err(e) = std::thread::Builder::new().name("prefetch".to_owned()).spawn(work) {
-                    log::debug!("no thread for reading ahead: {e}");
-                    return None;
-                }
-            }
-            Some(sender)
-        };
-        self.prefetch.get_or_init(start).as_ref()
-    }
 }
 
 fn cache<K: Eq + std::hash::Hash, V: Clone, W: Weighter<K, V> + Clone>(
@@ -201,12 +181,11 @@ impl ChunkSource for Indexed {
     }
 
     fn chunks_hint(&self, ids: &[ChunkId]) {
-        let Some(sender) = self.prefetcher() else { return };
-        for id in ids {
-            if let Err(TrySendError::Full(_)) = sender.try_send(*id) {
-                return;
-            }
-        }
+        let start = || {
+            let reader = Arc::clone(&self.reader);
+            Prefetch::start(Arc::new(move |id| reader.warm(id)))
+        };
+        self.prefetch.get_or_init(start).hint(ids);
     }
 }
 

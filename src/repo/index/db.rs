@@ -39,6 +39,22 @@ pub enum DbError {
     Io(#[from] std::io::Error),
 }
 
+impl DbError {
+    /// Whether the machine refused, so that making the database anew would help nothing. RocksDB tells it by its text.
+    pub fn is_refusal(&self) -> bool {
+        const REFUSALS: [&str; 6] = [
+            "No space left",
+            "Disk quota exceeded",
+            "Permission denied",
+            "Operation not permitted",
+            "Read-only file system",
+            "Too many open files",
+        ];
+        let text = self.to_string();
+        REFUSALS.iter().any(|refusal| text.contains(refusal))
+    }
+}
+
 /// Where a chunk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {

@@ -175,6 +175,7 @@ impl LocalIndex {
         let Some(lock) = Lock::try_new(&self.dir.join("lock")).map_err(|e| self.failed(e))? else { return Ok(None) };
         let path = self.dir.join("index");
         let (db, made) = match Db::open(&path) {
+            Err(e) if e.is_refusal() => return Err(self.failed(e)),
             Err(e) => {
                 log::warn!("local index {}: {e}; it is made anew", path.display());
                 lock::remove_dir(&path).map_err(|e| self.failed(e))?;
@@ -219,6 +220,9 @@ impl LocalIndex {
 
     /// Deletes what is damaged. The caller loads the segments again.
     fn make_anew(&self, error: &DbError, loading: &mut Loading) -> Result<(), RepoError> {
+        if error.is_refusal() {
+            return Err(self.failed(error));
+        }
         loading.rescued.clear();
         log::warn!("local index {}: {error}; it is made anew", self.dir.display());
         let mut state = self.state_mut();

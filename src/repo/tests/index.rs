@@ -194,3 +194,23 @@ fn lookups_cost_no_store_call_once_open() {
     let name = ObjectName::config();
     assert_eq!(record.puts().get(&name), None);
 }
+
+#[test]
+fn a_cache_that_cannot_be_used_is_named() {
+    let place = Place::new();
+    place.init();
+    std::fs::write(place.cache(), "a file").unwrap();
+    assert!(matches!(place.open_on(place.store()), Err(RepoError::LocalIndex { .. })));
+}
+
+#[test]
+fn a_reader_that_was_given_hints_leaves_the_index_when_it_is_dropped() {
+    let place = Place::new();
+    place.init();
+    let (ids, _) = write(&place.open(), 0..60).unwrap();
+    for _ in 0..5 {
+        let indexed = place.open();
+        assert!(indexed.writes_index());
+        indexed.chunks_hint(&ids);
+    }
+}
