@@ -233,7 +233,7 @@ impl Backup {
                     continue;
                 }
                 log::info!("{}: left out, since it is snapfold's own", shown_path(dir));
-                options.exclude.push(args::literal_pattern(&path.join(within)));
+                options.exclude.push(args::literal_pattern(&real.join(within)));
             }
         }
         Ok(Filters::new(&options)?)

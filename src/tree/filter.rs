@@ -80,9 +80,9 @@ impl Filters {
         !self.exclude.is_empty() || !self.iexclude.is_empty()
     }
 
-    /// Whether a pattern keeps an absolute path out.
-    pub(super) fn excludes(&self, path: &[u8]) -> bool {
-        self.exclude.matches(path) || self.iexclude.matches(path)
+    /// Whether a pattern keeps out an entry that has these absolute paths.
+    pub(super) fn excludes(&self, paths: &[&[u8]]) -> bool {
+        self.exclude.matches(paths) || self.iexclude.matches(paths)
     }
 }
 
@@ -162,10 +162,12 @@ mod tests {
         // PATH is set wherever tests run; it has no meaning here.
         std::fs::write(&file, b"# a comment\n\n  *.tmp  \n!keep.tmp\n${PATH}x\n$$y\n").unwrap();
         let filters = filters(FilterOptions { exclude_files: vec![file], ..FilterOptions::default() });
-        assert!(filters.excludes(b"/a/b.tmp") && !filters.excludes(b"/a/keep.tmp") && filters.excludes(b"/$y"));
+        assert!(
+            filters.excludes(&[b"/a/b.tmp"]) && !filters.excludes(&[b"/a/keep.tmp"]) && filters.excludes(&[b"/$y"])
+        );
         let mut path = std::env::var_os("PATH").unwrap().into_vec();
         path.push(b'x');
-        assert!(filters.excludes(&path));
+        assert!(filters.excludes(&[&path]));
     }
 
     #[test]
@@ -190,7 +192,7 @@ mod tests {
         let options =
             FilterOptions { exclude: vec!["*.O".into()], iexclude: vec!["*.TMP".into()], ..FilterOptions::default() };
         let filters = filters(options);
-        assert!(filters.excludes(b"/a.O") && !filters.excludes(b"/a.o") && filters.excludes(b"/a.tmp"));
+        assert!(filters.excludes(&[b"/a.O"]) && !filters.excludes(&[b"/a.o"]) && filters.excludes(&[b"/a.tmp"]));
         assert!(filters.has_patterns() && !self::filters(FilterOptions::default()).has_patterns());
     }
 }

@@ -63,27 +63,22 @@ impl Patterns {
         self.negated.is_empty()
     }
 
-    /// Whether a path that begins with `/` is matched, given that no directory above it is.
-    pub fn matches(&self, path: &[u8]) -> bool {
+    /// Whether an entry is matched, given that no directory above it is. It may have several paths, all of which begin
+    /// with `/`.
+    pub fn matches(&self, paths: &[&[u8]]) -> bool {
         if self.is_empty() {
             return false;
         }
-        if self.any_negated {
-            // What takes a directory back takes back what is below it.
-            return self.covers(path);
-        }
-        self.exact.is_match(OsStr::from_bytes(&self.folded(path)))
-    }
-
-    /// Whether a path that begins with `/`, or a directory above it, is matched.
-    pub fn covers(&self, path: &[u8]) -> bool {
-        let path = self.folded(path);
-        let path = OsStr::from_bytes(&path);
         if !self.any_negated {
-            return self.exact.is_match(path) || self.below.is_match(path);
+            return paths.iter().any(|path| self.exact.is_match(OsStr::from_bytes(&self.folded(path))));
         }
-        let last = |set: &GlobSet| set.matches(path).last().copied();
-        last(&self.exact).max(last(&self.below)).is_some_and(|at| !self.negated[at])
+        // What takes a directory back takes back what is below it, so that here what is below counts.
+        let last = paths.iter().filter_map(|path| {
+            let path = self.folded(path);
+            let of = |set: &GlobSet| set.matches(OsStr::from_bytes(&path)).last().copied();
+            of(&self.exact).max(of(&self.below))
+        });
+        last.max().is_some_and(|at| !self.negated[at])
     }
 
     fn folded<'a>(&self, path: &'a [u8]) -> Cow<'a, [u8]> {
@@ -149,58 +144,58 @@ mod tests {
     fn a_name_matches_anywhere_and_a_path_from_the_root_there_only() {
         let name = patterns(&["*.o", "build/out", "./dot"]);
         for path in ["/a.o", "/x/y/a.o", "/build/out", "/x/build/out", "/x/dot"] {
-            assert!(name.matches(path.as_bytes()), "{path}");
+            assert!(name.matches(&[path.as_bytes()]), "{path}");
         }
         for path in ["/a.oo", "/build", "/out", "/build/x/out", "/a.o/x"] {
-            assert!(!name.matches(path.as_bytes()), "{path}");
+            assert!(!name.matches(&[path.as_bytes()]), "{path}");
         }
         let rooted = patterns(&["/home/*/tmp/", "/var/**/cache"]);
         for path in ["/home/ann/tmp", "/var/cache", "/var/a/b/cache"] {
-            assert!(rooted.matches(path.as_bytes()), "{path}");
+            assert!(rooted.matches(&[path.as_bytes()]), "{path}");
         }
         for path in ["/x/home/ann/tmp", "/home/ann/b/tmp", "/home/tmp"] {
-            assert!(!rooted.matches(path.as_bytes()), "{path}");
+            assert!(!rooted.matches(&[path.as_bytes()]), "{path}");
         }
     }
 
     #[test]
     fn the_last_pattern_decides_and_what_is_taken_back_is_taken_back_with_all_below() {
         let list = patterns(&["*", "!/keep", "!*.c", "x.c"]);
-        assert!(list.matches(b"/drop"));
-        assert!(!list.matches(b"/keep"));
-        assert!(!list.matches(b"/keep/anything/below"));
-        assert!(!list.matches(b"/a.c"));
-        assert!(list.matches(b"/x.c"));
+        assert!(list.matches(&[b"/drop"]));
+        assert!(!list.matches(&[b"/keep"]));
+        assert!(!list.matches(&[b"/keep/anything/below"]));
+        assert!(!list.matches(&[b"/a.c"]));
+        assert!(list.matches(&[b"/x.c"]));
     }
 
     #[test]
-    fn what_is_below_a_match_is_covered() {
-        let list = patterns(&["a/b"]);
-        assert!(list.covers(b"/x/a/b/c/d") && list.covers(b"/a/b"));
-        assert!(!list.covers(b"/x/a") && !list.covers(b"/a/bc"));
+    fn of_all_paths_together_the_last_pattern_decides() {
+        let list = patterns(&["*.o", "!/lib/keep.o", "/usr/lib/x"]);
+        assert!(!list.matches(&[b"/usr/lib/keep.o", b"/lib/keep.o"]));
+        assert!(list.matches(&[b"/usr/lib/x", b"/lib/x"]) && list.matches(&[b"/lib/y.o", b"/usr/lib/y.o"]));
     }
 
     #[test]
     fn case_is_folded_on_demand() {
         let list = Patterns::new(&[OsString::from("Ünï*.TXT")], true).unwrap();
-        assert!(list.matches("/x/ÜNÏcode.txt".as_bytes()));
-        assert!(list.matches("/ünïcode.Txt".as_bytes()));
-        assert!(!patterns(&["A"]).matches(b"/a"));
+        assert!(list.matches(&["/x/ÜNÏcode.txt".as_bytes()]));
+        assert!(list.matches(&["/ünïcode.Txt".as_bytes()]));
+        assert!(!patterns(&["A"]).matches(&[b"/a"]));
     }
 
     #[test]
     fn braces_are_letters_and_backslashes_escape() {
         let list = patterns(&["{a,b}", r"\*", "[{]c", r"\{d"]);
         for path in ["/{a,b}", "/*", "/{c", "/{d"] {
-            assert!(list.matches(path.as_bytes()), "{path}");
+            assert!(list.matches(&[path.as_bytes()]), "{path}");
         }
-        assert!(!list.matches(b"/a") && !list.matches(b"/x"));
+        assert!(!list.matches(&[b"/a"]) && !list.matches(&[b"/x"]));
     }
 
     #[test]
     fn names_that_are_not_text_are_matched_by_bytes() {
-        assert!(patterns(&["*.o"]).matches(b"/\xff\xfe.o"));
-        assert!(patterns(&["a*b"]).matches(b"/a\n\xffb"));
+        assert!(patterns(&["*.o"]).matches(&[b"/\xff\xfe.o"]));
+        assert!(patterns(&["a*b"]).matches(&[b"/a\n\xffb"]));
     }
 
     #[test]

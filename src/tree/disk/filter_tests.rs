@@ -48,6 +48,17 @@ fn patterns_leave_out_names_paths_and_what_is_below() {
 }
 
 #[test]
+fn patterns_match_the_path_that_was_named_and_the_real_one() {
+    let temp = tempfile::tempdir().unwrap();
+    let base = temp.path().canonicalize().unwrap();
+    tree(&base, &["real/a", "real/b", "real/c"]);
+    std::os::unix::fs::symlink("real", base.join("link")).unwrap();
+    let exclude = ["link/a", "real/b"].map(|path| base.join(path).into_os_string()).to_vec();
+    let options = FilterOptions { exclude, ..FilterOptions::default() };
+    assert_eq!(paths(options, &[base.join("link")]), ["c"]);
+}
+
+#[test]
 fn marked_directories_and_large_files_are_left_out() {
     let temp = tempfile::tempdir().unwrap();
     let base = temp.path().canonicalize().unwrap();

@@ -4,6 +4,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use rustix::fs::{FileType, Mode, OFlags, RawDir, fstat, openat, readlinkat, statat};
@@ -165,6 +166,15 @@ impl<'a> Listing<'a> {
         }
     }
 
+    /// Whether patterns leave out the entry whose path is at hand, by whatever way the user looks at it.
+    fn excluded(&self) -> bool {
+        let DiskSource { filters, named, .. } = self.source;
+        let Some(alias) = &named.alias else { return filters.excludes(&[&self.path]) };
+        let below = self.path.strip_prefix(named.root.as_os_str().as_bytes()).unwrap_or(&self.path);
+        let alias = [alias.as_os_str().as_bytes(), b"/", below.strip_prefix(b"/").unwrap_or(below)].concat();
+        filters.excludes(&[&self.path, &alias])
+    }
+
     /// The entry at hand, or `None` if it is left out.
     fn entry(&mut self, at: usize) -> Result<Option<Entry<DiskPlace>>, TreeError> {
         let Some(name) = self.names.name(at) else { return Ok(None) };
@@ -174,7 +184,7 @@ impl<'a> Listing<'a> {
         // What a named path is on the way to is not up for filtering.
         let below = self.dir.way.as_ref().map(|way| way.0.get(name.to_bytes()).cloned().flatten());
         let is_way = matches!(below, Some(Some(_)));
-        if !is_way && filters.has_patterns() && filters.excludes(&self.path) {
+        if !is_way && filters.has_patterns() && self.excluded() {
             return Ok(None);
         }
         let kind = self.names.kind(at);

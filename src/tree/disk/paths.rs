@@ -18,6 +18,8 @@ pub(super) struct Way(pub BTreeMap<Vec<u8>, Option<Arc<Way>>>);
 pub(super) struct Named {
     /// Absolute, without symlinks.
     pub root: PathBuf,
+    /// Absolute, with the symlinks that it was named by, if there are any.
+    pub alias: Option<PathBuf>,
     /// `None`: everything.
     pub way: Option<Arc<Way>>,
     /// Paths that do not exist.
@@ -29,8 +31,10 @@ impl Named {
         if let [path] = paths
             && path.is_dir()
         {
-            let root = path.canonicalize().map_err(|error| TreeError::io(path.as_os_str().as_bytes(), error))?;
-            return Ok(Self { root, way: None, absent: Vec::new() });
+            let failed = |error| TreeError::io(path.as_os_str().as_bytes(), error);
+            let root = path.canonicalize().map_err(failed)?;
+            let alias = Some(std::path::absolute(path).map_err(failed)?).filter(|alias| *alias != root);
+            return Ok(Self { root, alias, way: None, absent: Vec::new() });
         }
         let mut absent = Vec::new();
         let mut real = Vec::with_capacity(paths.len());
@@ -53,7 +57,7 @@ impl Named {
         if let [only] = &real[..]
             && only.symlink_metadata().is_ok_and(|meta| meta.is_dir())
         {
-            return Ok(Self { root: only.clone(), way: None, absent });
+            return Ok(Self { root: only.clone(), alias: None, way: None, absent });
         }
         let mut root = first.parent().unwrap_or(first).to_path_buf();
         while !real.iter().all(|path| path.starts_with(&root)) {
@@ -65,7 +69,7 @@ impl Named {
                 way.add(below);
             }
         }
-        Ok(Self { root, way: Some(Arc::new(way)), absent })
+        Ok(Self { root, alias: None, way: Some(Arc::new(way)), absent })
     }
 }
 
