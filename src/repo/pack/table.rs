@@ -220,7 +220,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_entry_reads_back(lens in prop::collection::vec(prop::collection::vec(0..MAX_CHUNK as u32 / 8, 1..8), 0..8)) {
+        fn an_entry_reads_back(
+            lens in prop::collection::vec(prop::collection::vec(0..MAX_CHUNK as u32 / 8, 1..8), 0..8),
+        ) {
             let entry = entry(&lens);
             let mut bytes = Vec::new();
             entry.encode(&mut bytes);
