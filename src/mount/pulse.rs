@@ -13,6 +13,8 @@ use rustix::fs::OFlags;
 
 /// Requests further apart than this do not flow.
 const QUIET: Duration = Duration::from_millis(1);
+/// How long processors count as busy with others' work, once seen so.
+const BUSY: Duration = Duration::from_millis(50);
 
 /// Told of each request by the filesystem that serves it. Does nothing before it is given to a session.
 #[derive(Debug, Clone, Default)]
@@ -47,11 +49,12 @@ impl Pulse {
     /// Watches the device that one serving thread reads. Only where it is on several processors' machines: on one, a
     /// reader that does not sleep would keep out whoever makes the requests.
     pub(super) fn watch(&self, device: OwnedFd) -> io::Result<()> {
-        if thread::available_parallelism().map_or(1, usize::from) < 2 {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        if processors < 2 {
             return Ok(());
         }
         let inner = self.0.clone();
-        let watcher = thread::Builder::new().name("mount-pulse".into()).spawn(move || inner.run())?;
+        let watcher = thread::Builder::new().name("mount-pulse".into()).spawn(move || inner.run(processors))?;
         // Given to two sessions, it keeps to the first.
         let _ = self.0.watched.set((device, watcher.thread().clone()));
         watcher.thread().unpark();
@@ -68,23 +71,36 @@ impl Pulse {
 }
 
 impl Inner {
-    fn run(&self) {
+    fn run(&self, processors: usize) {
         while !self.over.load(Ordering::Relaxed) {
             thread::park();
             let Some((device, _)) = self.watched.get() else { continue };
             while self.awake.load(Ordering::Relaxed) {
                 let before = self.beats.load(Ordering::Relaxed);
                 thread::sleep(QUIET);
-                if self.beats.load(Ordering::Relaxed) != before && !self.over.load(Ordering::Relaxed) {
+                let busy = more_runs_than(processors);
+                if self.beats.load(Ordering::Relaxed) != before && !busy && !self.over.load(Ordering::Relaxed) {
                     continue;
                 }
                 if let Err(error) = set_blocking(device, true) {
                     log::warn!("a thread that serves the mount cannot be put to sleep: {error}");
                 }
+                if busy {
+                    thread::park_timeout(BUSY);
+                }
                 self.awake.store(false, Ordering::Relaxed);
             }
         }
     }
+}
+
+/// Whether a thread that does not sleep would keep others from running. Unknown counts as no.
+fn more_runs_than(processors: usize) -> bool {
+    let running = std::fs::read_to_string("/proc/loadavg").ok().and_then(|line| {
+        let (running, _) = line.split(' ').nth(3)?.split_once('/')?;
+        running.parse::<usize>().ok()
+    });
+    running.is_some_and(|running| running > processors)
 }
 
 fn set_blocking(device: impl AsFd, blocking: bool) -> io::Result<()> {

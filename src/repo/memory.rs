@@ -81,6 +81,10 @@ impl ChunkSource for MemoryChunks {
         self.gets.fetch_add(1, Ordering::Relaxed);
         self.table().get(id).map(|(_, chunk)| chunk.clone()).ok_or(RepoError::Missing { chunk: *id })
     }
+
+    fn cached(&self, id: &ChunkId) -> Result<Option<Chunk>, RepoError> {
+        Ok(self.table().get(id).map(|(_, chunk)| chunk.clone()))
+    }
 }
 
 impl ChunkSink for MemoryChunks {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use self::push::Pushes;
 use self::requests::BrowseFilesystem;
 use super::pulse::Pulse;
 use super::session::{Ended, MountError, Session, SessionOptions};
@@ -73,10 +74,9 @@ pub fn mount_browse(
         let in_path = |source| BrowseError::Path { path: path.escape_ascii().to_string(), source };
         browse = browse.only(*id, repo.snapshot(id)?, path).map_err(in_path)?;
     }
-    let browse = Arc::new(browse);
-    let (pushes, notes) = push::pushes();
+    let pushes = Arc::new(Pushes::new());
     let pulse = Pulse::default();
-    let filesystem = BrowseFilesystem::new(browse.clone(), pushes, pulse.clone(), options.allow_other);
+    let filesystem = BrowseFilesystem::new(browse, pushes.clone(), pulse.clone(), options.allow_other);
     let session = Session::mount(
         filesystem,
         &SessionOptions {
@@ -92,8 +92,9 @@ pub fn mount_browse(
             linger: Duration::from_millis(200),
         },
     )?;
-    push::start(browse, session.notifier(), notes)
-        .map_err(|source| MountError::Io { path: options.mountpoint.clone(), source })?;
+    if options.threads > 1 {
+        pushes.begin(session.notifier());
+    }
     ready(session.mountpoint());
     Ok(session.wait())
 }

@@ -1,76 +1,101 @@
 //! Tells the kernel the data of small files before it asks: who reads one file of a directory mostly reads the next
-//! ones too, and one decoded block holds many. On a thread of its own: a serving thread that waited for a page could
-//! wait for one that it has to fill itself.
+//! ones too, and one decoded block holds many. The thread that answers a read does it before it answers, so that the
+//! reader finds them.
+//!
+//! Telling waits while the kernel waits for another answer about the same page. That answer comes, because one thread
+//! at most is here at a time, another one is always left to give it, and nobody waits to get in.
 
-use std::sync::Arc;
-use std::thread;
+use std::sync::{Mutex, OnceLock};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
 use fuser::{INodeNo, Notifier};
 
 use crate::view::browse::Browse;
 
-/// Told at first, and again after each read that was not foreseen.
-const LEAST: u64 = 64 << 10;
-/// Told at once to a reader that goes on and on.
-const MOST: u64 = 2 << 20;
-/// Readers that are followed at once.
+/// Bytes that are told at first.
+const FIRST: u64 = 64 << 10;
+/// Bytes that are told at once to a reader that goes on and on.
+const MOST: u64 = 1 << 20;
+/// Below this, nothing is told: reads are not in order.
+const LEAST: u64 = 16 << 10;
+/// Directories whose readers are followed at once.
 const READERS: usize = 16;
 
-/// Takes note of small files that were read.
-#[derive(Clone)]
-pub(super) struct Pushes(Sender<u64>);
-
-/// Where a reader is expected next, and how much it was told last.
-struct Reader {
-    next: u64,
-    bytes: u64,
+/// Follows the readers of small files.
+pub(super) struct Pushes {
+    notifier: OnceLock<Notifier>,
+    following: Mutex<Following>,
 }
 
-/// The notes, and who they go to once there is a mount.
-pub(super) fn pushes() -> (Pushes, Receiver<u64>) {
-    let (sender, receiver) = crossbeam_channel::bounded(4);
-    (Pushes(sender), receiver)
+struct Following {
+    /// Bytes to be told. Grows with each read that was foreseen, shrinks with each that was not.
+    window: u64,
+    /// Directories, and the file in each that is read next if it is read in order.
+    readers: Vec<(u64, Option<u64>)>,
 }
 
 impl Pushes {
-    /// A small file was read that the kernel did not have. May be dropped: it is only a hint.
-    pub(super) fn read(&self, ino: u64) {
-        match self.0.try_send(ino) {
-            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+    pub(super) fn new() -> Self {
+        Self { notifier: OnceLock::new(), following: Mutex::new(Following { window: FIRST, readers: Vec::new() }) }
+    }
+
+    /// From now on, there is somebody to tell. Not to be called where one thread alone serves.
+    pub(super) fn begin(&self, notifier: Notifier) {
+        // A mount begins once.
+        let _ = self.notifier.set(notifier);
+    }
+
+    /// A small file is read that the kernel does not have; to be called before it is answered.
+    pub(super) fn read(&self, browse: &Browse, ino: u64) {
+        let Some(notifier) = self.notifier.get() else { return };
+        let Ok(mut following) = self.following.try_lock() else { return };
+        let Some(dir) = browse.directory_of(ino) else { return };
+        following.meet(dir, ino);
+        let bytes = if following.window < LEAST { 0 } else { following.window };
+        let mut tell = |ino: u64, data: &[u8]| {
+            // An inode that the kernel does not know, or has dropped, needs no data.
+            if let Err(error) = notifier.store(INodeNo(ino), 0, data) {
+                log::debug!("not told: {error}");
+            }
+        };
+        match browse.following(ino, bytes, bytes, &mut tell) {
+            Ok(around) => following.readers.push((dir, around.next)),
+            Err(error) => log::debug!("nothing told: {error}"),
         }
     }
 }
 
-/// Pushes until the filesystem that takes the notes is gone.
-///
-/// # Errors
-/// When there is no thread to be had.
-pub(super) fn start(browse: Arc<Browse>, notifier: Notifier, notes: Receiver<u64>) -> std::io::Result<()> {
-    thread::Builder::new().name("mount-push".into()).spawn(move || run(&browse, &notifier, &notes)).map(drop)
+impl Following {
+    fn meet(&mut self, dir: u64, ino: u64) {
+        match self.readers.iter().position(|(known, _)| *known == dir) {
+            Some(place) => {
+                let (_, next) = self.readers.remove(place);
+                self.window =
+                    if next == Some(ino) { (self.window * 2).min(MOST) } else { (self.window / 2).max(LEAST / 2) };
+            }
+            None if self.readers.len() == READERS => drop(self.readers.remove(0)),
+            None => {}
+        }
+    }
 }
 
-fn run(browse: &Browse, notifier: &Notifier, notes: &Receiver<u64>) {
-    let mut readers: Vec<Reader> = Vec::new();
-    for ino in notes {
-        let known = readers.iter().position(|reader| reader.next == ino).map(|place| readers.remove(place));
-        let bytes = known.as_ref().map_or(LEAST, |reader| (reader.bytes * 4).min(MOST));
-        let mut tell = |ino: u64, data: &[u8]| {
-            // An inode that the kernel does not know, or has dropped, needs no data.
-            if let Err(error) = notifier.store(INodeNo(ino), 0, data) {
-                log::debug!("not stored ahead: {error}");
-            }
-        };
-        match browse.following(ino, bytes, known.is_some(), &mut tell) {
-            Ok(around) => {
-                if let Some(next) = around.next {
-                    if readers.len() == READERS {
-                        readers.remove(0);
-                    }
-                    readers.push(Reader { next, bytes });
-                }
-            }
-            Err(error) => log::debug!("nothing stored ahead: {error}"),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_in_order_widens_the_window_and_reading_about_closes_it() {
+        let mut following = Following { window: FIRST, readers: vec![(1, Some(5))] };
+        following.meet(1, 5);
+        assert_eq!(following.window, 2 * FIRST);
+        following.meet(2, 9);
+        assert_eq!(following.window, 2 * FIRST, "a new directory says nothing");
+        for _ in 0..10 {
+            following.readers.push((1, Some(5)));
+            following.meet(1, 7);
         }
+        assert!(following.window < LEAST);
+        following.readers.push((1, Some(5)));
+        following.meet(1, 5);
+        assert!(following.window >= LEAST, "and order opens it again");
     }
 }

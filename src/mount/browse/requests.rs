@@ -38,8 +38,8 @@ struct Stateless {
 }
 
 pub(super) struct BrowseFilesystem {
-    browse: Arc<Browse>,
-    pushes: Pushes,
+    browse: Browse,
+    pushes: Arc<Pushes>,
     pulse: Pulse,
     checks_permissions: bool,
     stateless: Stateless,
@@ -67,7 +67,7 @@ fn reply_xattr(value: Result<Vec<u8>, FsError>, size: u32, reply: ReplyXattr) {
 }
 
 impl BrowseFilesystem {
-    pub(super) fn new(browse: Arc<Browse>, pushes: Pushes, pulse: Pulse, checks_permissions: bool) -> Self {
+    pub(super) fn new(browse: Browse, pushes: Arc<Pushes>, pulse: Pulse, checks_permissions: bool) -> Self {
         Self { browse, pushes, pulse, checks_permissions, stateless: Stateless::default() }
     }
 
@@ -195,11 +195,11 @@ impl fuser::Filesystem for BrowseFilesystem {
         self.serve(|| {
             BUFFER.with_borrow_mut(|buffer| match self.browse.read(ino.0, offset, size as usize, buffer) {
                 Ok(()) => {
-                    reply.data(buffer);
                     // A short answer to a read from the beginning: a small file, whole.
                     if offset == 0 && buffer.len() < size as usize {
-                        self.pushes.read(ino.0);
+                        self.pushes.read(&self.browse, ino.0);
                     }
+                    reply.data(buffer);
                 }
                 Err(error) => reply.error(errno(&error)),
             });

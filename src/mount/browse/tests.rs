@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::push;
+use super::push::Pushes;
 use super::requests::BrowseFilesystem;
 use crate::mount::{Cause, Ended, MountError, Pulse, Session, SessionOptions, Stopper};
 use crate::view::browse::fixture::{Library, Spec};
@@ -39,13 +39,12 @@ fn options(place: &Path, pulse: &Pulse) -> SessionOptions {
 /// `None` where this machine does not let tests mount.
 fn mount(library: &Arc<Library>) -> Option<Mounted> {
     let place = tempfile::tempdir().unwrap();
-    let browse = Arc::new(library.browse());
-    let (pushes, notes) = push::pushes();
+    let pushes = Arc::new(Pushes::new());
     let pulse = Pulse::default();
-    let filesystem = BrowseFilesystem::new(browse.clone(), pushes, pulse.clone(), false);
+    let filesystem = BrowseFilesystem::new(library.browse(), pushes.clone(), pulse.clone(), false);
     match Session::mount(filesystem, &options(place.path(), &pulse)) {
         Ok(session) => {
-            push::start(browse, session.notifier(), notes).unwrap();
+            pushes.begin(session.notifier());
             let stopper = session.stopper();
             Some(Mounted { place, stopper, waiting: Some(std::thread::spawn(move || session.wait())) })
         }
@@ -160,7 +159,7 @@ fn the_mount_goes_away_also_while_files_are_open() {
 fn unmounting_from_outside_ends_the_session() {
     let Some(mut mounted) = mount(&library()) else { return };
     let second = Session::mount(
-        BrowseFilesystem::new(Arc::new(library().browse()), push::pushes().0, Pulse::default(), false),
+        BrowseFilesystem::new(library().browse(), Arc::new(Pushes::new()), Pulse::default(), false),
         &options(mounted.place.path(), &Pulse::default()),
     );
     assert!(matches!(second, Err(MountError::Busy { .. })));

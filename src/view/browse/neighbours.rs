@@ -1,24 +1,35 @@
-//! Small files beside one that was read, so that they can be told before they are asked for. Knows nothing of who is
+//! Small files beside one that is read, so that they can be told before they are asked for. Knows nothing of who is
 //! told.
 
 use super::number::Number;
 use super::{Browse, Object};
-use crate::repo::Class;
-use crate::tree::{Body, Content, Start};
+use crate::repo::{Chunk, Class};
+use crate::tree::{Body, Content, Node, Start};
 use crate::view::FsError;
 
 /// What a look around ended at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Around {
     /// Files given.
     pub files: u64,
-    /// The first file that follows and was not given.
+    /// The first small file that follows and was not given.
     pub next: Option<u64>,
 }
 
 impl Browse {
-    /// Gives the small files that follow `ino` in its directory, whole, until `bytes` are used up: those whose data is
-    /// decoded already, and others only with `decode`. Damaged ones are passed over: whoever reads them will see.
+    /// The directory that a stored file is in, by a number of no other meaning. `None` for files with several names.
+    pub fn directory_of(&self, ino: u64) -> Option<u64> {
+        let Some(Number::Node { .. }) = Number::decode(ino) else { return None };
+        match self.object(ino) {
+            Ok(Object::Node(file)) if matches!(file.node.body, Body::File(_)) => {
+                Some(Number::Node { slot: file.shown.slot, rank: file.parent }.encode())
+            }
+            _ => None,
+        }
+    }
+
+    /// Gives the small files that follow `ino` in its directory, whole, as long as their data is decoded already and
+    /// `bytes` are not used up; then has the next `ahead` bytes of them decoded meanwhile.
     ///
     /// # Errors
     /// When the directory cannot be listed.
@@ -26,50 +37,60 @@ impl Browse {
         &self,
         ino: u64,
         mut bytes: u64,
-        decode: bool,
+        mut ahead: u64,
         give: &mut dyn FnMut(u64, &[u8]),
     ) -> Result<Around, FsError> {
-        let mut around = Around { files: 0, next: None };
-        let Some(Number::Node { .. }) = Number::decode(ino) else {
-            return Ok(around);
-        };
-        let Object::Node(located) = self.object(ino)? else {
-            return Ok(around);
-        };
+        let mut around = Around::default();
+        let Object::Node(located) = self.object(ino)? else { return Ok(around) };
         let trees = &self.trees;
         let dir = trees.locate(&located.shown, located.parent)?;
-        let Some(body) = dir.node.dir() else {
-            return Ok(around);
-        };
-        let mut data = Vec::new();
+        let Some(body) = dir.node.dir() else { return Ok(around) };
+        let mut wanted = Vec::new();
         for item in trees.stored.entries(body, Start::After(&located.node.name)) {
             let placed = item.map_err(|error| trees.failed(&dir.shown, dir.rank, error))?;
-            let Body::File(content) = &placed.node.body else { continue };
-            let length = content.length();
-            if length == 0 || length >= Class::LARGE_FROM {
-                continue;
+            let Some((length, content)) = small_file(&placed.node) else { continue };
+            if around.next.is_none() {
+                let number = trees.number(&trees.below(&dir, placed.clone())?);
+                // A name of the file that is being read: the kernel waits for its data already.
+                if number == ino {
+                    continue;
+                }
+                match self.at_hand(content).filter(|_| length <= bytes) {
+                    Some(data) => {
+                        give(number, &data);
+                        around.files += 1;
+                        bytes -= length;
+                        continue;
+                    }
+                    None => around.next = Some(number),
+                }
             }
-            let at_hand = decode || self.is_at_hand(content);
-            let file = trees.below(&dir, placed.clone())?;
-            let number = trees.number(&file);
-            if length > bytes || !at_hand {
-                around.next = Some(number);
+            if length > ahead {
                 break;
             }
-            bytes -= length;
-            data.resize(usize::try_from(length).unwrap_or(0), 0);
-            let read = trees.stored.content(content).read_at(0, &mut data);
-            if matches!(read, Ok(count) if count == data.len()) {
-                give(number, &data);
-                around.files += 1;
-            }
+            ahead -= length;
+            wanted.extend(content.pieces.iter().filter_map(|piece| piece.id));
+        }
+        if !wanted.is_empty() {
+            trees.stored.chunks().chunks_hint(&wanted);
         }
         Ok(around)
     }
 
-    fn is_at_hand(&self, content: &Content) -> bool {
-        let chunks = self.trees.stored.chunks();
-        let cached = |id| matches!(chunks.cached(id), Ok(Some(_)));
-        content.level == 0 && content.pieces.iter().filter_map(|piece| piece.id.as_ref()).all(cached)
+    /// The data of a file of one chunk, if that is decoded.
+    fn at_hand(&self, content: &Content) -> Option<Chunk> {
+        let [piece] = content.pieces.as_slice() else { return None };
+        let chunk = self.trees.stored.chunks().cached(piece.id.as_ref()?).ok().flatten()?;
+        (content.level == 0 && chunk.len() as u64 == piece.len).then_some(chunk)
+    }
+}
+
+fn small_file(node: &Node) -> Option<(u64, &Content)> {
+    match &node.body {
+        Body::File(content) => {
+            let length = content.length();
+            (length > 0 && length < Class::LARGE_FROM).then_some((length, content))
+        }
+        _ => None,
     }
 }
