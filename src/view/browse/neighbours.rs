@@ -4,7 +4,7 @@
 use super::number::Number;
 use super::{Browse, Object};
 use crate::repo::{Chunk, Class};
-use crate::tree::{Body, Content, Node, Start};
+use crate::tree::{Body, Content, Node, Piece, Start};
 use crate::view::FsError;
 
 /// What a look around ended at.
@@ -55,9 +55,12 @@ impl Browse {
                 if number == ino {
                     continue;
                 }
-                match self.at_hand(content).filter(|_| length <= bytes) {
-                    Some(data) => {
-                        give(number, &data);
+                match (length <= bytes).then(|| self.at_hand(content)).flatten() {
+                    Some(chunks) => {
+                        match &chunks[..] {
+                            [whole] => give(number, whole),
+                            parts => give(number, &parts.iter().map(|part| &part[..]).collect::<Vec<_>>().concat()),
+                        }
                         around.files += 1;
                         bytes -= length;
                         continue;
@@ -77,11 +80,14 @@ impl Browse {
         Ok(around)
     }
 
-    /// The data of a file of one chunk, if that is decoded.
-    fn at_hand(&self, content: &Content) -> Option<Chunk> {
-        let [piece] = content.pieces.as_slice() else { return None };
-        let chunk = self.trees.stored.chunks().cached(piece.id.as_ref()?).ok().flatten()?;
-        (content.level == 0 && chunk.len() as u64 == piece.len).then_some(chunk)
+    /// The chunks of a file without holes, if all of them are decoded.
+    fn at_hand(&self, content: &Content) -> Option<Vec<Chunk>> {
+        let source = self.trees.stored.chunks();
+        let chunk = |piece: &Piece| {
+            let chunk = source.cached(piece.id.as_ref()?).ok().flatten()?;
+            (chunk.len() as u64 == piece.len).then_some(chunk)
+        };
+        (content.level == 0).then(|| content.pieces.iter().map(chunk).collect())?
     }
 }
 
