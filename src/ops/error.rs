@@ -74,6 +74,7 @@ impl From<TreeError> for OpError {
     fn from(error: TreeError) -> Self {
         match error {
             TreeError::Repo(repo) => repo.into(),
+            TreeError::Interrupted(interrupted) => Self::Interrupted(interrupted),
             other => Self::Tree(other),
         }
     }

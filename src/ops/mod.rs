@@ -6,6 +6,8 @@ mod check;
 mod diff;
 mod error;
 mod find;
+#[cfg(test)]
+mod fixture;
 mod list;
 mod pattern;
 mod reach;
