@@ -144,3 +144,99 @@ impl Walk<'_, '_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Silent, Timestamp};
+    use crate::repo::{ChunkSink, Class, MemoryChunks};
+    use crate::tree::{Body, Content, DirBuilder, Meta, Piece};
+
+    fn file(chunks: &MemoryChunks, name: &str, data: &str) -> Node {
+        let id = chunks.put(Class::Small, data.as_bytes()).unwrap();
+        let content = Content { level: 0, pieces: vec![Piece::data(data.len() as u64, id)] };
+        Node {
+            name: name.into(),
+            meta: Meta { size: data.len() as u64, mode: 0o644, ..Meta::default() },
+            body: Body::File(content),
+        }
+    }
+
+    fn dir(chunks: &MemoryChunks, name: &str, nodes: &[Node]) -> Node {
+        let mut dir = DirBuilder::new(chunks);
+        nodes.iter().for_each(|node| dir.push(node).unwrap());
+        Node { name: name.into(), meta: Meta::default(), body: Body::Dir(dir.finish().unwrap()) }
+    }
+
+    fn changes(stored: &Stored, from: &Node, to: &Node) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut each = |change: Change| {
+            let what = match change.kind {
+                ChangeKind::Added(_) => "added".to_owned(),
+                ChangeKind::Removed(_) => "removed".to_owned(),
+                ChangeKind::Changed { differences: d, .. } => {
+                    let all = [(d.kind, "kind"), (d.data, "data"), (d.mode, "mode"), (d.owner, "owner")];
+                    let more = [(d.mtime, "mtime"), (d.xattrs, "xattrs")];
+                    let names: Vec<_> = all.iter().chain(&more).filter(|(is, _)| *is).map(|(_, name)| *name).collect();
+                    names.join("+")
+                }
+            };
+            lines.push(format!("{}: {what}", String::from_utf8_lossy(&change.path)));
+            Ok(())
+        };
+        diff(stored, from, to, &mut each, &Silent).unwrap();
+        lines
+    }
+
+    #[test]
+    fn every_path_that_differs_is_told_with_what_is_below_added_and_removed_ones() {
+        let chunks = Arc::new(MemoryChunks::new());
+        let kept = dir(&chunks, "kept", &[file(&chunks, "x", "x")]);
+        let gone = dir(&chunks, "gone", &[file(&chunks, "x", "x"), dir(&chunks, "y", &[])]);
+        let mut old = file(&chunks, "touched", "same");
+        let from = dir(
+            &chunks,
+            "",
+            &[file(&chunks, "changed", "one"), file(&chunks, "dir-or-file", "file"), gone, kept.clone(), old.clone()],
+        );
+        old.meta.mtime = Timestamp::new(9, 9);
+        old.meta.mode = 0o600;
+        old.meta.stamp = Some(crate::tree::Stamp { ctime: Timestamp::new(1, 1), inode: 5 });
+        let new = dir(&chunks, "dir-or-file", &[file(&chunks, "in", "it")]);
+        let to = dir(&chunks, "", &[file(&chunks, "added", "a"), file(&chunks, "changed", "two"), new, kept, old]);
+        let stored = Stored::new(chunks, 1 << 20);
+        let wanted = [
+            "added: added",
+            "changed: data",
+            "dir-or-file: kind",
+            "dir-or-file/in: added",
+            "gone: removed",
+            "gone/x: removed",
+            "gone/y: removed",
+            "touched: mode+mtime",
+        ];
+        assert_eq!(changes(&stored, &from, &to), wanted);
+        assert_eq!(changes(&stored, &to, &to), Vec::<String>::new());
+    }
+
+    #[test]
+    fn unchanged_subtrees_are_not_read() {
+        let chunks = Arc::new(MemoryChunks::new());
+        let big: Vec<_> = (0..100)
+            .map(|n| {
+                let files: Vec<_> = (0..50).map(|m| file(&chunks, &format!("{m:03}"), &format!("{n} {m}"))).collect();
+                dir(&chunks, &format!("{n:03}"), &files)
+            })
+            .collect();
+        let mut changed = big.clone();
+        changed[40] = dir(&chunks, "040", &[file(&chunks, "only", "this")]);
+        let (from, to) = (dir(&chunks, "", &big), dir(&chunks, "", &changed));
+        let stored = Stored::new(chunks.clone(), 1 << 20);
+        assert_eq!(changes(&stored, &from, &to).len(), 51);
+        // The pages of the two roots, and of the one directory that differs.
+        assert!(chunks.gets() <= 8, "{}", chunks.gets());
+        let before = chunks.gets();
+        assert_eq!(changes(&stored, &to, &to).len(), 0);
+        assert_eq!(chunks.gets(), before);
+    }
+}

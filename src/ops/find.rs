@@ -162,3 +162,57 @@ impl KindFilter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::base::Silent;
+    use crate::ops::fixture::{Place, Watch, set_mtime};
+
+    #[test]
+    fn paths_are_found_in_every_snapshot_that_has_them_by_what_is_asked() {
+        let place = Place::new();
+        let source = place.dir("source");
+        fs::create_dir_all(source.join("a/deep")).unwrap();
+        for (path, size) in [("a/one.c", 10), ("a/deep/two.c", 2000), ("a/deep/three.h", 5), ("four.C", 1)] {
+            fs::write(source.join(path), vec![b'x'; size]).unwrap();
+            set_mtime(&source.join(path), size as i64, 0);
+        }
+        let first = place.backup(&source, None, &Watch::new());
+        fs::remove_file(source.join("a/one.c")).unwrap();
+        let second = place.backup(&source, None, &Watch::new());
+        let listed: Vec<_> = [&first, &second]
+            .map(|outcome| place.parent(outcome))
+            .map(|parent| Listed { id: parent.id, snapshot: parent.snapshot })
+            .into();
+        let stored = place.stored();
+        let found = |request: FindRequest| {
+            let mut paths = Vec::new();
+            let mut each = |found: &Found<'_>| {
+                let nth = usize::from(*found.snapshot != listed[0].id);
+                paths.push(format!("{nth} {}", String::from_utf8_lossy(found.path)));
+                Ok(())
+            };
+            find(&stored, &listed, &request, &mut each, &Silent).unwrap();
+            paths
+        };
+        let patterns = |text: &str, fold| Patterns::new(&[text.as_bytes().to_vec()], fold).unwrap();
+        let by = |text, fold| FindRequest { patterns: patterns(text, fold), ..FindRequest::default() };
+        assert_eq!(found(by("*.c", false)), ["0 a/deep/two.c", "0 a/one.c", "1 a/deep/two.c"]);
+        assert_eq!(found(by("*.c", true)).len(), 5);
+        assert_eq!(found(by("/a/*.c", false)), ["0 a/one.c"]);
+        let dirs = FindRequest { kind: Some(KindFilter::Dir), ..FindRequest::default() };
+        assert_eq!(found(dirs), ["0 a", "0 a/deep", "1 a", "1 a/deep"]);
+        let large = FindRequest { larger: Some(10), ..FindRequest::default() };
+        assert_eq!(found(large), ["0 a/deep/two.c", "0 a/one.c", "1 a/deep/two.c"]);
+        let old = FindRequest {
+            newer: Some(Timestamp::new(5, 0)),
+            older: Some(Timestamp::new(10, 0)),
+            ..FindRequest::default()
+        };
+        assert_eq!(found(old), ["0 a/deep/three.h", "1 a/deep/three.h"]);
+        assert_eq!(found(by("nothing", false)), Vec::<String>::new());
+    }
+}

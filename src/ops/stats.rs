@@ -81,3 +81,33 @@ pub fn stats(
     (stats.packs, stats.pack_bytes) = (totals.packs, totals.stored_bytes);
     Ok(stats)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::base::Silent;
+    use crate::ops::fixture::{Place, Watch, noise};
+
+    #[test]
+    fn copies_count_raw_and_not_deduplicated() {
+        let place = Place::new();
+        let source = place.dir("source");
+        fs::write(source.join("noise"), noise(1, 1 << 20)).unwrap();
+        fs::write(source.join("copy"), noise(1, 1 << 20)).unwrap();
+        fs::write(source.join("text"), "all the same ".repeat(100_000)).unwrap();
+        let outcomes = [place.backup(&source, None, &Watch::new()), place.backup(&source, None, &Watch::new())];
+        let listed: Vec<_> = outcomes
+            .iter()
+            .map(|outcome| place.parent(outcome))
+            .map(|parent| Listed { id: parent.id, snapshot: parent.snapshot })
+            .collect();
+        let stats = stats(&place.repo, &place.stored(), &listed, &place.dir("spill"), &Silent).unwrap();
+        assert_eq!(stats.raw, 2 * ((2 << 20) + 1_300_000));
+        assert!((1 << 20..3 << 20).contains(&stats.deduplicated), "{stats:?}");
+        assert!((1 << 20..1_200_000).contains(&stats.stored), "{stats:?}");
+        assert!(stats.stored <= stats.pack_bytes && stats.packs > 0 && stats.snapshots.len() == 2);
+        assert_eq!((stats.snapshots[0].files, stats.snapshots[1].bytes_new), (3, 0));
+    }
+}

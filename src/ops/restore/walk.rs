@@ -31,7 +31,8 @@ enum Place {
 struct Frame<'a> {
     listing: Listing<'a>,
     node: Arc<Node>,
-    /// The length of the path of the directory it is in.
+    /// The length of its path, and of that of the directory it is in.
+    length: usize,
     above: usize,
     place: Place,
     /// Whether it was asked for with all that is in it.
@@ -127,7 +128,7 @@ impl<'a, 'e> Walker<'a, 'e> {
 
     fn push(&mut self, node: Arc<Node>, dir: &DirRef, above: usize, place: Place, included: bool) {
         let listing = self.stored.entries(dir, Start::Beginning);
-        self.stack.push(Frame { listing, node, above, place, included });
+        self.stack.push(Frame { listing, node, length: self.path.len(), above, place, included });
         self.park();
     }
 
@@ -229,7 +230,7 @@ impl<'a, 'e> Walker<'a, 'e> {
                     match self.make(at, &node) {
                         Ok((action, place)) => {
                             self.stack[at].place = place;
-                            let length = self.stack.get(at + 1).map_or(self.path.len(), |frame| frame.above);
+                            let length = self.stack[at].length;
                             let path = self.path[..length].to_vec();
                             self.step_at(action, &path, Some(&node))?;
                         }

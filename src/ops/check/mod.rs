@@ -1,11 +1,14 @@
 //! Finding damage: objects that are gone or changed, chunks that are missing, trees that cannot be walked; and naming
 //! what they cost: snapshots and paths. Repairs nothing.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::base::{ChunkId, Counter, Monitor, PackId, SnapshotId};
-use crate::repo::{Indexed, PackDamage, PackEntry, RepoError};
+use crate::repo::{ChunkSource, Indexed, PackDamage, PackEntry, RepoError};
 use crate::store::{Kind, ObjectName};
 use crate::tree::{Body, Node, Stored};
 
@@ -57,8 +60,8 @@ pub fn check(
     each: &mut dyn FnMut(Finding),
     monitor: &dyn Monitor,
 ) -> Result<CheckReport, OpError> {
-    let mut check =
-        Check { repo, each, monitor, report: CheckReport::default(), lost: HashMap::new(), bad: Vec::new() };
+    let report = CheckReport::default();
+    let mut check = Check { repo, each, monitor, report, lost: HashMap::new(), bad: Vec::new(), rescued: false };
     check.packs(request.read_data)?;
     check.snapshots()?;
     Ok(check.report)
@@ -81,6 +84,8 @@ struct Check<'a> {
     /// Chunks that cannot be read, each with its place in `bad`.
     lost: HashMap<ChunkId, usize>,
     bad: Vec<Bad>,
+    /// Whether chunks were found in packs that no segment lists.
+    rescued: bool,
 }
 
 impl Check<'_> {
@@ -118,8 +123,19 @@ impl Check<'_> {
             self.find(Finding::of_object(ObjectName::new(Kind::Segment, id), what(&error)));
         }
         for (id, _) in repo.unlisted_packs()? {
-            if !seen.contains(&id) {
-                self.report.unlisted_packs += 1;
+            if !seen.insert(id) {
+                continue;
+            }
+            self.report.unlisted_packs += 1;
+            if read_data {
+                self.monitor.check()?;
+                match repo.verify_pack(id) {
+                    Ok(pack) => self.report.bytes_read += pack.size,
+                    Err(error) if error.is_damage() => {
+                        self.find(Finding::of_object(ObjectName::new(Kind::Pack, id), what(&error)));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         Ok(())
@@ -212,9 +228,19 @@ impl Check<'_> {
     /// Whether all chunks of a node are there and not lost; else the first that is not is told.
     fn node(&mut self, stored: &Stored, id: &SnapshotId, path: &[u8], node: &Node) -> Result<bool, OpError> {
         let (repo, lost) = (self.repo, &self.lost);
-        let test = |chunk: &ChunkId| {
-            if lost.contains_key(chunk) || !repo.contains(chunk)? {
+        let mut rescued = false;
+        let mut test = |chunk: &ChunkId| {
+            if lost.contains_key(chunk) {
                 return Err(Stop::Lost(*chunk));
+            }
+            if repo.contains(chunk)? {
+                return Ok(());
+            }
+            // Reading looks further: also into packs that no segment lists.
+            match repo.chunk(chunk) {
+                Ok(_) => rescued = true,
+                Err(error) if error.is_damage() => return Err(Stop::Lost(*chunk)),
+                Err(error) => return Err(error.into()),
             }
             Ok(())
         };
@@ -223,6 +249,10 @@ impl Check<'_> {
             Body::File(content) => stored.each_chunk(content, &mut |chunk, _| test(chunk)),
             _ => Ok(()),
         };
+        if rescued && !std::mem::replace(&mut self.rescued, true) {
+            let what = "packs that no index segment lists hold what snapshots need: segments are missing";
+            self.find(Finding { object: None, ..Finding::of_path(id, path, what.to_owned()) });
+        }
         let finding = match tested {
             Ok(()) => return Ok(true),
             Err(Stop::Lost(chunk)) => {
