@@ -208,7 +208,7 @@ mod tests {
         let wanted = [
             "added: added",
             "changed: data",
-            "dir-or-file: kind",
+            "dir-or-file: kind+mode",
             "dir-or-file/in: added",
             "gone: removed",
             "gone/x: removed",

@@ -88,7 +88,7 @@ mod tests {
 
     use super::*;
     use crate::base::Silent;
-    use crate::ops::fixture::{Place, Watch, noise};
+    use crate::ops::fixture::{Place, Watch, let_settle, noise};
 
     #[test]
     fn copies_count_raw_and_not_deduplicated() {
@@ -97,6 +97,7 @@ mod tests {
         fs::write(source.join("noise"), noise(1, 1 << 20)).unwrap();
         fs::write(source.join("copy"), noise(1, 1 << 20)).unwrap();
         fs::write(source.join("text"), "all the same ".repeat(100_000)).unwrap();
+        let_settle();
         let outcomes = [place.backup(&source, None, &Watch::new()), place.backup(&source, None, &Watch::new())];
         let listed: Vec<_> = outcomes
             .iter()

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::base::{ObjectId, Silent};
-use crate::ops::fixture::{Place, Watch, noise};
+use crate::ops::fixture::{Place, Watch, let_settle, noise};
 
 /// Two snapshots: `a/old` is in both, `b/new` in the second.
 fn two_snapshots() -> (Place, [SnapshotId; 2]) {
@@ -13,6 +13,7 @@ fn two_snapshots() -> (Place, [SnapshotId; 2]) {
     let source = place.dir("source");
     fs::create_dir(source.join("a")).unwrap();
     fs::write(source.join("a/old"), noise(1, 400_000)).unwrap();
+    let_settle();
     let first = place.backup(&source, None, &Watch::new());
     fs::create_dir(source.join("b")).unwrap();
     fs::write(source.join("b/new"), noise(2, 400_000)).unwrap();
