@@ -232,7 +232,9 @@ impl Backup {
                 if within.as_os_str().is_empty() {
                     continue;
                 }
-                log::info!("{}: left out, since it is snapfold's own", shown_path(dir));
+                // Of the cache one knows; that a mount holds no files of the source, one may have forgotten.
+                let level = if mounts.contains(dir) { log::Level::Warn } else { log::Level::Info };
+                log::log!(level, "{}: left out, since it is snapfold's own", shown_path(dir));
                 options.exclude.push(args::literal_pattern(&real.join(within)));
             }
         }

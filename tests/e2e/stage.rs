@@ -33,10 +33,11 @@ fn mirrored(script: &str) {
     let stamp = "find . -exec touch -h -d '2026-01-02 03:04:05.678901234' {} +";
     shell(&source, stamp);
     shell(stage.path(), stamp);
-    compare::same(&source, stage.path(), Exact::Made);
+    // Blocks of a file that is partly the base's are an estimate.
+    compare::same(&source, stage.path(), Exact::Elsewhere);
     let id = stage.commit();
     let mount = world.mount(&[&id]);
-    compare::same(&source, mount.path(), Exact::Made);
+    compare::same(&source, mount.path(), Exact::Elsewhere);
     assert_eq!(compare::xattrs(&source), compare::xattrs(mount.path()));
     mount.umount();
 }

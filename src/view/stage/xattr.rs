@@ -23,6 +23,12 @@ pub enum SetHow {
     Replace,
 }
 
+/// Whether Linux's own filesystems have such an attribute: what no restore could set must not be taken.
+fn is_known(name: &[u8]) -> bool {
+    let within = |space: &[u8]| name.strip_prefix(space).is_some_and(|rest| !rest.is_empty());
+    name == ACCESS || name == DEFAULT || within(b"user.") || within(b"trusted.") || within(b"security.")
+}
+
 impl Stage {
     pub(super) fn xattr_of(&self, ino: u64, name: &[u8]) -> Result<Option<Vec<u8>>, FsError> {
         match self.journal.inode(ino)? {
@@ -65,11 +71,14 @@ impl Stage {
     }
 
     /// # Errors
-    /// `Exists`, `NoAttr` as `how` has it; `Range` for a name, `ValueTooBig` for a value beyond Linux's limits;
+    /// `Exists`, `NoAttr` as `how` has it; `NotSupported` outside of the namespaces; `Range` for a name, `ValueTooBig` for a value beyond Linux's limits;
     /// `Invalid` for a list that is none, `Denied` for a default list of what is no directory; `NoSpace`.
     pub fn setxattr(&self, ino: u64, name: &[u8], value: &[u8], how: SetHow, caller: Caller) -> Result<(), FsError> {
         if name.is_empty() || name.len() > NAME_MAX {
             return Err(FsError::Range);
+        }
+        if !is_known(name) {
+            return Err(FsError::NotSupported);
         }
         if value.len() > VALUE_MAX {
             return Err(FsError::ValueTooBig);

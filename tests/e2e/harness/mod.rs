@@ -208,10 +208,14 @@ impl Ran {
         self
     }
 
+    /// Lines on stderr. A hint what to do about a line may follow it and does not count.
+    pub fn said(&self) -> Vec<&str> {
+        self.stderr.lines().filter(|line| !line.starts_with("  hint: ")).collect()
+    }
+
     #[track_caller]
     pub fn bad(self, code: i32, says: &str) -> Self {
-        // A hint what to do may follow the one line.
-        let lines: Vec<&str> = self.stderr.lines().filter(|line| !line.starts_with("  hint: ")).collect();
+        let lines = self.said();
         assert_eq!(self.code, code, "exit code\nstdout: {}\nstderr: {}", self.stdout, self.stderr);
         assert_eq!(lines.len(), 1, "one line on stderr, not:\n{}", self.stderr);
         let line = lines[0];
