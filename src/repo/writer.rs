@@ -142,6 +142,8 @@ impl Writer {
         let io = |source| RepoError::Io { path: markers.clone(), source };
         let left_behind = Marker::left_behind(&markers).map_err(io)?;
         let marker = Marker::new(&markers).map_err(io)?;
+        // What others removed since the index was opened must not count as there.
+        indexed.refresh()?;
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let (blocks, blocks_in) = bounded(workers);
         let (packs, packs_in) = bounded(0);

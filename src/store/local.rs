@@ -330,7 +330,11 @@ fn info(name: ObjectName, stat: &rfs::Stat) -> ObjectInfo {
 
 fn sync_dir(root: BorrowedFd<'_>, path: &str) -> Result<(), Errno> {
     let dir = rfs::openat(root, if path.is_empty() { "." } else { path }, DIR_FLAGS, Mode::empty())?;
-    rfs::fsync(dir)
+    match rfs::fsync(dir) {
+        // Some network file systems have no such thing, and keep names by themselves.
+        Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
+        other => other,
+    }
 }
 
 /// Makes a directory and those above it, each durable in its parent.

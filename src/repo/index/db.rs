@@ -22,7 +22,7 @@ use crate::repo::pack::{HEADER, MAX_BLOCK, PackEntry};
 const FORMAT: u32 = 1;
 const CHUNKS: &str = "chunks";
 const META: &[u8] = b"m";
-/// RocksDB's cache of its blocks, bloom filters among them.
+/// RocksDB's cache of its blocks, bloom filters among them, for all databases of one index.
 const CACHE_BYTES: usize = 40 << 20;
 const WRITE_BUFFER_BYTES: usize = 8 << 20;
 
@@ -115,6 +115,15 @@ impl Counts {
     }
 }
 
+/// Memory that databases share.
+pub struct Shared(Cache);
+
+impl Shared {
+    pub fn new() -> Self {
+        Self(Cache::new_lru_cache(CACHE_BYTES))
+    }
+}
+
 pub struct Db {
     db: DB,
     /// Held while adding: numbers are given out in order.
@@ -124,8 +133,8 @@ pub struct Db {
 impl Db {
     /// Opens it for writing, making it where it is missing. The caller holds the lock that makes this the only one.
     /// Says whether it was made.
-    pub fn open(dir: &Path) -> Result<(Self, bool), DbError> {
-        let (options, families) = options();
+    pub fn open(dir: &Path, shared: &Shared) -> Result<(Self, bool), DbError> {
+        let (options, families) = options(&shared.0);
         let db = DB::open_cf_descriptors(&options, dir, families)?;
         let counts = db.get(META)?.map(|bytes| Counts::decode(&bytes)).transpose()?;
         let made = counts.is_none();
@@ -140,8 +149,8 @@ impl Db {
     }
 
     /// Opens it for reading beside another process that writes; `own` is a directory of this process.
-    pub fn open_secondary(dir: &Path, own: &Path) -> Result<Self, DbError> {
-        let (options, families) = options();
+    pub fn open_secondary(dir: &Path, own: &Path, shared: &Shared) -> Result<Self, DbError> {
+        let (options, families) = options(&shared.0);
         let db = DB::open_cf_descriptors_as_secondary(&options, dir, own, families)?;
         db.try_catch_up_with_primary()?;
         let counts = Counts::decode(&db.get(META)?.unwrap_or_default())?;
@@ -289,7 +298,7 @@ fn pack_name_key(id: &PackId) -> Vec<u8> {
     [b"n", &id.as_bytes()[..]].concat()
 }
 
-fn options() -> (Options, [ColumnFamilyDescriptor; 2]) {
+fn options(cache: &Cache) -> (Options, [ColumnFamilyDescriptor; 2]) {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
@@ -302,10 +311,9 @@ fn options() -> (Options, [ColumnFamilyDescriptor; 2]) {
     options.set_stats_dump_period_sec(0);
     options.set_skip_stats_update_on_db_open(true);
     options.set_max_total_wal_size(32 << 20);
-    let cache = Cache::new_lru_cache(CACHE_BYTES);
     let mut families = [rocksdb::DEFAULT_COLUMN_FAMILY_NAME, CHUNKS].into_iter().map(|name| {
         let mut table = BlockBasedOptions::default();
-        table.set_block_cache(&cache);
+        table.set_block_cache(cache);
         table.set_bloom_filter(10.0, false);
         // Filters and indexes are read and forgotten in parts: memory does not grow with the repository.
         table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
@@ -352,13 +360,13 @@ mod tests {
         let packs = [entry(1, 3), entry(2, 5)];
         let segment = SegmentId([9; 32]);
         {
-            let (db, made) = Db::open(dir.path()).unwrap();
+            let (db, made) = Db::open(dir.path(), &Shared::new()).unwrap();
             assert!(made);
             db.add(Some(segment), &packs).unwrap();
             // Again: nothing changes.
             db.add(None, &packs).unwrap();
         }
-        let (db, made) = Db::open(dir.path()).unwrap();
+        let (db, made) = Db::open(dir.path(), &Shared::new()).unwrap();
         assert!(!made);
         let place = db.chunk(&packs[1].blocks[1].chunks[2].id).unwrap().unwrap();
         assert_eq!((place.block, place.offset, place.len), (1, 2 + 3, 4));
@@ -377,7 +385,7 @@ mod tests {
     #[test]
     fn nothing_is_left_after_clearing_and_numbers_go_on() {
         let dir = tempfile::tempdir().unwrap();
-        let (db, _) = Db::open(dir.path()).unwrap();
+        let (db, _) = Db::open(dir.path(), &Shared::new()).unwrap();
         db.add(Some(SegmentId([1; 32])), &[entry(1, 3)]).unwrap();
         let before = db.chunk(&entry(1, 3).blocks[0].chunks[0].id).unwrap().unwrap();
         db.clear().unwrap();
@@ -396,8 +404,8 @@ mod tests {
     fn a_secondary_sees_what_is_added_once_it_catches_up() {
         let dir = tempfile::tempdir().unwrap();
         let own = tempfile::tempdir().unwrap();
-        let (db, _) = Db::open(dir.path()).unwrap();
-        let secondary = Db::open_secondary(dir.path(), own.path()).unwrap();
+        let (db, _) = Db::open(dir.path(), &Shared::new()).unwrap();
+        let secondary = Db::open_secondary(dir.path(), own.path(), &Shared::new()).unwrap();
         let id = entry(7, 2).blocks[0].chunks[0].id;
         db.add(None, &[entry(7, 2)]).unwrap();
         assert!(!secondary.contains(&id).unwrap());

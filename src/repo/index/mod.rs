@@ -21,7 +21,7 @@ use super::pack::{self, PackEntry};
 use super::{RepoError, Repository};
 use crate::base::{ChunkId, PackId, SegmentId};
 use crate::store::{Kind, ObjectName, StoreError};
-use db::{Db, DbError};
+use db::{Db, DbError, Shared};
 use lock::{Lock, Scratch};
 use segment::Segment;
 
@@ -62,6 +62,7 @@ pub struct IndexTotals {
 
 pub struct LocalIndex {
     dir: PathBuf,
+    shared: Shared,
     state: RwLock<State>,
     /// Held by the one thread that reads segments.
     loading: Mutex<Loading>,
@@ -119,6 +120,7 @@ impl LocalIndex {
     pub fn open(dir: &Path) -> Result<Self, RepoError> {
         let index = Self {
             dir: dir.to_owned(),
+            shared: Shared::new(),
             state: RwLock::new(State { epoch: 0, base: Base::None, own: None }),
             loading: Mutex::default(),
         };
@@ -174,12 +176,12 @@ impl LocalIndex {
     fn open_writing(&self) -> Result<Option<Base>, RepoError> {
         let Some(lock) = Lock::try_new(&self.dir.join("lock")).map_err(|e| self.failed(e))? else { return Ok(None) };
         let path = self.dir.join("index");
-        let (db, made) = match Db::open(&path) {
+        let (db, made) = match Db::open(&path, &self.shared) {
             Err(e) if e.is_refusal() => return Err(self.failed(e)),
             Err(e) => {
                 log::warn!("local index {}: {e}; it is made anew", path.display());
                 lock::remove_dir(&path).map_err(|e| self.failed(e))?;
-                Db::open(&path).map_err(|e| self.failed(e))?
+                Db::open(&path, &self.shared).map_err(|e| self.failed(e))?
             }
             Ok(opened) => opened,
         };
@@ -193,7 +195,10 @@ impl LocalIndex {
     fn open_secondary(&self) -> Base {
         let open = || {
             let scratch = Scratch::new(&self.dir)?;
-            Ok::<_, DbError>(Base::Secondary(Db::open_secondary(&self.dir.join("index"), scratch.path())?, scratch))
+            Ok::<_, DbError>(Base::Secondary(
+                Db::open_secondary(&self.dir.join("index"), scratch.path(), &self.shared)?,
+                scratch,
+            ))
         };
         open().unwrap_or_else(|e| {
             log::debug!("local index {}: {e}; not shared", self.dir.display());
@@ -232,7 +237,7 @@ impl LocalIndex {
             let Base::Writing(db, lock) = std::mem::replace(&mut state.base, Base::None) else { return Ok(()) };
             drop(db);
             lock::remove_dir(&self.dir.join("index")).map_err(|e| self.failed(e))?;
-            let (db, _) = Db::open(&self.dir.join("index")).map_err(|e| self.failed(e))?;
+            let (db, _) = Db::open(&self.dir.join("index"), &self.shared).map_err(|e| self.failed(e))?;
             state.base = Base::Writing(db, lock);
         } else {
             state.base = Base::None;
@@ -403,7 +408,7 @@ impl LocalIndex {
         if state.own.is_none() {
             let open = || {
                 let scratch = Scratch::new(&self.dir)?;
-                let (db, _) = Db::open(scratch.path())?;
+                let (db, _) = Db::open(scratch.path(), &self.shared)?;
                 Ok::<_, DbError>(Own { db, _scratch: scratch })
             };
             state.own = Some(open().map_err(|e| self.failed(e))?);
