@@ -56,6 +56,8 @@ impl Kind {
 /// One of the trees of the difference between two snapshots; without a kind, the directory of these trees.
 pub(super) struct Part {
     pub(super) slot: u32,
+    /// As it was asked for. Each name has directories of its own, since a directory has one place only.
+    name: String,
     old: Arc<Shown>,
     new: Arc<Shown>,
     pub(super) kind: Option<Kind>,
@@ -96,14 +98,15 @@ impl Diffs {
     /// The part, with a slot of its own.
     pub(super) fn part(
         trees: &Trees,
-        old: &Arc<Shown>,
-        new: &Arc<Shown>,
+        name: &str,
+        (old, new): (&Arc<Shown>, &Arc<Shown>),
         kind: Option<Kind>,
     ) -> Result<Arc<Part>, FsError> {
         let word = Kind::NAMED.iter().find(|(named, _)| Some(*named) == kind).map_or("", |(_, name)| name);
         let mut hasher = blake3::Hasher::new();
-        hasher.update(old.id.as_bytes()).update(new.id.as_bytes()).update(word.as_bytes());
-        let make = |slot| Slot::Part(Arc::new(Part { slot, old: old.clone(), new: new.clone(), kind }));
+        hasher.update(old.id.as_bytes()).update(new.id.as_bytes()).update(word.as_bytes()).update(name.as_bytes());
+        let make =
+            |slot| Slot::Part(Arc::new(Part { slot, name: name.to_owned(), old: old.clone(), new: new.clone(), kind }));
         match trees.slots.assign(hasher.finalize().as_bytes(), make) {
             Some(Slot::Part(part)) => Ok(part),
             _ => Err(FsError::Failed("no inode numbers left for another difference".into())),
@@ -112,7 +115,7 @@ impl Diffs {
 
     /// A tree of the difference whose directory `whole` is.
     pub(super) fn sibling(trees: &Trees, whole: &Part, kind: Kind) -> Result<Arc<Part>, FsError> {
-        Self::part(trees, &whole.old, &whole.new, Some(kind))
+        Self::part(trees, &whole.name, (&whole.old, &whole.new), Some(kind))
     }
 
     /// The directory of this rank within a part.

@@ -141,8 +141,8 @@ impl Browse {
         catalog.shown.iter().find(|shown| shown.id == id).cloned()
     }
 
-    fn lookup_diff(&self, text: &str) -> Result<Entry, FsError> {
-        let (old, new) = text.split_once("..").ok_or(FsError::NotFound)?;
+    fn lookup_diff(&self, name: &str) -> Result<Entry, FsError> {
+        let (old, new) = name.split_once("..").ok_or(FsError::NotFound)?;
         let catalog = self.catalog()?;
         let choose = |text: &str| {
             let named = catalog.named(text).cloned();
@@ -150,7 +150,7 @@ impl Browse {
             let text = time.as_deref().unwrap_or(text);
             named.or_else(|| self.chosen(&catalog, text.as_bytes())).ok_or(FsError::NotFound)
         };
-        let part = Diffs::part(&self.trees, &choose(old)?, &choose(new)?, None)?;
+        let part = Diffs::part(&self.trees, name, (&choose(old)?, &choose(new)?), None)?;
         let root = self.diffs.dir(&self.trees, &part, 0)?;
         Ok(Self::brief(self.whole_diff(&root)))
     }
