@@ -393,7 +393,8 @@ fn files_and_lines_stay_short() {
 fn every_module_says_what_it_is_for() {
     let mut found = Vec::new();
     for source in sources("src").into_iter().chain(sources("tests")) {
-        if !source.text.starts_with("//! ") {
+        // `tests.rs` beside what it tests says so by its name.
+        if !source.text.starts_with("//! ") && !source.test.iter().all(|&test| test) {
             found.push(source.path);
         }
     }

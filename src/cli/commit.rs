@@ -20,8 +20,8 @@ use crate::view::stage::{StageHome, StageInfo, StageState};
 /// Turn a stage into a snapshot, mounted or not
 ///
 /// Makes the snapshot that a stage is to become and ends the stage. One that is mounted is unmounted first, as by
-/// `snapfold umount`. One whose daemon was killed needs no mount for it. The repository is the one the stage belongs to,
-/// unless another place is named, as when it has been moved.
+/// `snapfold umount`. One whose daemon was killed needs no mount for it. The repository is the one the stage belongs
+/// to, unless another place is named, as when it has been moved.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

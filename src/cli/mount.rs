@@ -44,7 +44,8 @@ Examples:
 )]
 pub struct Mount {
     /// What to mount, and where
-    #[arg(value_names = ["[SNAPSHOT[:PATH]] MOUNTPOINT"], num_args = 1..=2, required = true, value_hint = ValueHint::DirPath)]
+    #[arg(value_names = ["[SNAPSHOT[:PATH]] MOUNTPOINT"], num_args = 1..=2, required = true)]
+    #[arg(value_hint = ValueHint::DirPath)]
     places: Vec<OsString>,
     #[command(flatten)]
     flags: MountFlags,

@@ -1,5 +1,5 @@
-//! A monitor that passes everything on, and can be watched from other threads meanwhile: what a commit tells its daemon,
-//! those who asked for it over the control socket see as well. Knows nothing of sockets.
+//! A monitor that passes everything on, and can be watched from other threads meanwhile: what a commit tells its
+//! daemon, those who asked for it over the control socket see as well. Knows nothing of sockets.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! Damaged repositories: every kind of object flipped, cut short, emptied and removed. What is damaged is named, what is
-//! not stays readable, and no command panics or lies.
+//! Damaged repositories: every kind of object flipped, cut short, emptied and removed. What is damaged is named, what
+//! is not stays readable, and no command panics or lies.
 
 use crate::harness::compare::{self, Exact};
 use crate::harness::{Random, World, objects, run};

@@ -26,14 +26,15 @@ fn versions(world: &World) -> (PathBuf, PathBuf) {
     fs::create_dir_all(&cache).expect("mkdir");
     // The oldest and the newest that the mirrors offer; kept, so that they are fetched once.
     let script = r#"
-        newest=$(ls -v linux-source-6.1_*.deb 2>/dev/null | tail -1); oldest=$(ls -v linux-source-6.1_*.deb 2>/dev/null | head -1)
+        all() { ls -v linux-source-6.1_*.deb 2>/dev/null || true; }
+        newest=$(all | tail -1) oldest=$(all | head -1)
         if [ -z "$newest" ] || [ "$newest" = "$oldest" ]; then
             versions=$(apt-cache madison linux-source-6.1 | cut -d'|' -f2 | tr -d ' ' | sort -Vu)
             for version in $(head -1 <<<"$versions") $(tail -1 <<<"$versions"); do
                 apt-get download -qq "linux-source-6.1=$version" >&2
             done
         fi
-        ls -v linux-source-6.1_*.deb | sed -n '1p;$p' | uniq"#;
+        all | sed -n '1p;$p' | uniq"#;
     let debs: Vec<String> = shell(&cache, script).lines().map(str::to_owned).collect();
     let unpack = |deb: &str, name: &str| {
         let dir = world.mkdir(name);

@@ -1,7 +1,7 @@
 //! The built program, driven as people drive it: real repositories, real kernel mounts, real foreign programs.
 //!
-//! `SNAPFOLD_TEST=full` adds what takes long; `scripts/test` sets it. Without root, or without a tool, a test that needs
-//! it says so and passes; as root nothing is left out.
+//! `SNAPFOLD_TEST=full` adds what takes long; `scripts/test` sets it. Without root, or without a tool, a test that
+//! needs it says so and passes; as root nothing is left out.
 
 mod bad_input;
 mod concurrency;

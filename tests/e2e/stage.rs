@@ -231,7 +231,8 @@ fn a_program_is_built_in_a_stage_and_runs_from_its_snapshot() {
         { for i in $(seq 40); do echo "int f$i(int);"; done; echo '#include <stdio.h>'
           echo 'int main(void) { int x = 0;'; for i in $(seq 40); do echo "x = f$i(x);"; done
           echo 'printf("%d\n", x); return 0; }'; } >main.c
-        printf 'OBJ = $(patsubst %%.c,%%.o,$(wildcard *.c))\nall: prog\nlib.a: $(filter-out main.o,$(OBJ))\n\tar rcs $@ $^\n' >Makefile
+        printf 'OBJ = $(patsubst %%.c,%%.o,$(wildcard *.c))\nall: prog\n' >Makefile
+        printf 'lib.a: $(filter-out main.o,$(OBJ))\n\tar rcs $@ $^\n' >>Makefile
         printf 'prog: main.o lib.a\n\t$(CC) -o $@ main.o lib.a\n' >>Makefile
         make -s -j4"#,
     );
@@ -269,7 +270,8 @@ fn a_database_under_load_is_whole_in_a_stage_and_in_its_snapshot() {
             }
         });
     }
-    let check = "for db in rollback wal; do sqlite3 $db.db 'pragma integrity_check; select count(*), sum(length(b)) from t'; done";
+    let check = "for db in rollback wal; do
+                     sqlite3 $db.db 'pragma integrity_check; select count(*), sum(length(b)) from t'; done";
     let shown = shell(stage.path(), check);
     assert_eq!(shown.matches("ok").count(), 2, "{shown}");
     assert_eq!(shown.matches("300|").count(), 2, "{shown}");

@@ -1,6 +1,6 @@
-//! The read-only filesystem over a repository's snapshots, as a plain object: `snapshots/`, `latest`, `hosts/`, `tags/`,
-//! `ids/`, `at/`, `history/` and `diff/`, or one snapshot alone. snapfold-semantics(7), "The mount", describes it.
-//! Everything but snapshots' names and contents follows from inode numbers. Knows nothing of kernels.
+//! The read-only filesystem over a repository's snapshots, as a plain object: `snapshots/`, `latest`, `hosts/`,
+//! `tags/`, `ids/`, `at/`, `history/` and `diff/`, or one snapshot alone. snapfold-semantics(7), "The mount", describes
+//! it. Everything but snapshots' names and contents follows from inode numbers. Knows nothing of kernels.
 
 mod catalog;
 mod diff;

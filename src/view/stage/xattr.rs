@@ -71,8 +71,9 @@ impl Stage {
     }
 
     /// # Errors
-    /// `Exists`, `NoAttr` as `how` has it; `NotSupported` outside of the namespaces; `Range` for a name, `ValueTooBig` for a value beyond Linux's limits;
-    /// `Invalid` for a list that is none, `Denied` for a default list of what is no directory; `NoSpace`.
+    /// `Exists`, `NoAttr` as `how` has it; `NotSupported` outside of the namespaces; `Range` for a name, `ValueTooBig`
+    /// for a value beyond Linux's limits; `Invalid` for a list that is none, `Denied` for a default list of what is no
+    /// directory; `NoSpace`.
     pub fn setxattr(&self, ino: u64, name: &[u8], value: &[u8], how: SetHow, caller: Caller) -> Result<(), FsError> {
         if name.is_empty() || name.len() > NAME_MAX {
             return Err(FsError::Range);

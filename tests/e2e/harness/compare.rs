@@ -60,9 +60,8 @@ pub fn listing(dir: &Path, exact: Exact) -> Vec<String> {
         Exact::Made => ("%n - -", "%n %s %b"),
         Exact::Elsewhere => ("- - -", "%n %s -"),
     };
-    let script = format!(
-        r"find . \( -type d -printf '%y %m %U:%G %T@ {dirs} %P -> \0' \) -o -printf '%y %m %U:%G %T@ {others} %P -> %l\0'"
-    );
+    let print = |fields: &str, target: &str| format!(r"-printf '%y %m %U:%G %T@ {fields} %P -> {target}\0'");
+    let script = format!(r"find . \( -type d {} \) -o {}", print(dirs, ""), print(others, "%l"));
     let output = Command::new("bash").args(["-euc", &script]).current_dir(dir).env("LC_ALL", "C.UTF-8").output();
     let output = output.expect("find");
     assert!(output.status.success(), "find: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,5 +1,5 @@
-//! Tests of the whole overlay: random operations on a stage and on a simple model in memory, crashes in between, commits
-//! that become the base of the next stage; all the while both must show the same.
+//! Tests of the whole overlay: random operations on a stage and on a simple model in memory, crashes in between,
+//! commits that become the base of the next stage; all the while both must show the same.
 
 pub(super) mod fixture;
 mod reference;
@@ -68,7 +68,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (any::<u8>(), offset(), length()).prop_map(|(f, o, l)| Op::Punch(f, o, l)),
         1 => (any::<u8>(), offset(), length(), any::<bool>()).prop_map(|(f, o, l, k)| Op::Zero(f, o, l, k)),
         1 => (any::<u8>(), offset(), length(), any::<bool>()).prop_map(|(f, o, l, k)| Op::Allocate(f, o, l, k)),
-        1 => (any::<u8>(), offset(), any::<u8>(), offset(), length()).prop_map(|(f, a, t, b, l)| Op::Copy(f, a, t, b, l)),
+        1 => (any::<u8>(), offset(), any::<u8>(), offset(), length())
+            .prop_map(|(f, a, t, b, l)| Op::Copy(f, a, t, b, l)),
         1 => (any::<u8>(), 0..0o1000u16).prop_map(|(f, m)| Op::Chmod(f, m)),
         1 => (any::<u8>(), any::<u32>()).prop_map(|(f, t)| Op::Mtime(f, t)),
         2 => (any::<u8>(), 0..3u8, any::<Option<u8>>()).prop_map(|(f, n, v)| Op::Xattr(f, n, v)),
