@@ -311,7 +311,7 @@ fn options(cache: &Cache) -> (Options, [ColumnFamilyDescriptor; 2]) {
     options.set_stats_dump_period_sec(0);
     options.set_skip_stats_update_on_db_open(true);
     options.set_max_total_wal_size(32 << 20);
-    let mut families = [rocksdb::DEFAULT_COLUMN_FAMILY_NAME, CHUNKS].into_iter().map(|name| {
+    let families = [rocksdb::DEFAULT_COLUMN_FAMILY_NAME, CHUNKS].map(|name| {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(cache);
         table.set_bloom_filter(10.0, false);
@@ -329,12 +329,7 @@ fn options(cache: &Cache) -> (Options, [ColumnFamilyDescriptor; 2]) {
         family.set_max_write_buffer_number(2);
         ColumnFamilyDescriptor::new(name, family)
     });
-    let first = families.next();
-    let second = families.next();
-    match (first, second) {
-        (Some(first), Some(second)) => (options, [first, second]),
-        _ => unreachable!("there are two names"),
-    }
+    (options, families)
 }
 
 #[cfg(test)]

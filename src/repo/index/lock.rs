@@ -53,7 +53,10 @@ pub struct Scratch {
 impl Scratch {
     /// Makes one in `parent`, and deletes those that dead processes left there.
     pub fn new(parent: &Path) -> io::Result<Self> {
-        sweep(parent)?;
+        // What cannot be swept now, such as another user's, hinders nobody.
+        if let Err(e) = sweep(parent) {
+            log::debug!("{}: {e}", parent.display());
+        }
         loop {
             let name = unique(SCRATCH);
             let lock = parent.join(format!("{name}.lock"));
@@ -147,7 +150,8 @@ impl Marker {
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
             let file = match fs::File::open(&path) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                // Cleared meanwhile, or another user's to deal with.
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => continue,
                 other => other?,
             };
             if let Some(held) = Lock::try_on(file.into())? {

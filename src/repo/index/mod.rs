@@ -69,8 +69,8 @@ pub struct LocalIndex {
 }
 
 struct State {
-    /// Increased when pack numbers change their meaning.
-    epoch: u32,
+    /// Of the shared database and of the own one: increased when pack numbers change their meaning.
+    epochs: [u32; 2],
     base: Base,
     own: Option<Own>,
 }
@@ -110,6 +110,17 @@ impl State {
     fn all(&self) -> impl Iterator<Item = (bool, &Db)> {
         self.base().map(|db| (false, db)).into_iter().chain(self.own.as_ref().map(|own| (true, &own.db)))
     }
+
+    fn drop_own(&mut self) {
+        self.epochs[1] += 1;
+        self.own = None;
+    }
+
+    /// Forgets all numbers; what the base becomes is the caller's to say.
+    fn drop_all(&mut self) {
+        self.epochs[0] += 1;
+        self.drop_own();
+    }
 }
 
 impl LocalIndex {
@@ -121,7 +132,7 @@ impl LocalIndex {
         let index = Self {
             dir: dir.to_owned(),
             shared: Shared::new(),
-            state: RwLock::new(State { epoch: 0, base: Base::None, own: None }),
+            state: RwLock::new(State { epochs: [0; 2], base: Base::None, own: None }),
             loading: Mutex::default(),
         };
         lock::make_private(dir).map_err(|e| index.failed(e))?;
@@ -208,15 +219,15 @@ impl LocalIndex {
 
     /// Runs `ask`, once more after the index was made anew if a database turns out damaged.
     fn asking<T>(&self, repository: &Repository, ask: impl Fn(&State) -> Result<T, DbError>) -> Result<T, RepoError> {
-        let (epoch, error) = {
+        let (epochs, error) = {
             let state = self.state();
             match ask(&state) {
                 Ok(answer) => return Ok(answer),
-                Err(e) => (state.epoch, e),
+                Err(e) => (state.epochs, e),
             }
         };
         let mut loading = self.loading();
-        if self.state().epoch == epoch {
+        if self.state().epochs == epochs {
             self.make_anew(&error, &mut loading)?;
             self.load(repository, &mut loading)?;
         }
@@ -231,8 +242,7 @@ impl LocalIndex {
         loading.rescued.clear();
         log::warn!("local index {}: {error}; it is made anew", self.dir.display());
         let mut state = self.state_mut();
-        state.epoch += 1;
-        state.own = None;
+        state.drop_all();
         if let Base::Writing(..) = state.base {
             let Base::Writing(db, lock) = std::mem::replace(&mut state.base, Base::None) else { return Ok(()) };
             drop(db);
@@ -250,7 +260,7 @@ impl LocalIndex {
         self.asking(repository, |state| {
             for (own, db) in state.all() {
                 if let Some(place) = db.chunk(id)? {
-                    let pack = PackNumber { epoch: state.epoch, own, number: place.pack };
+                    let pack = PackNumber { epoch: state.epochs[usize::from(own)], own, number: place.pack };
                     return Ok(Some(Location { pack, block: place.block, offset: place.offset, len: place.len }));
                 }
             }
@@ -272,7 +282,7 @@ impl LocalIndex {
     /// `None` when the index was made anew since the number was given out: locate the chunk again.
     pub fn pack(&self, repository: &Repository, number: PackNumber) -> Result<Option<PackPlaces>, RepoError> {
         self.asking(repository, |state| {
-            if state.epoch != number.epoch {
+            if state.epochs[usize::from(number.own)] != number.epoch {
                 return Ok(None);
             }
             match state.all().find(|(own, _)| *own == number.own) {
@@ -334,12 +344,13 @@ impl LocalIndex {
             self.make_anew(&e, loading)?;
         }
         // What is loaded is read before the store is listed: a segment that appears between is not one that vanished.
-        let mut loaded = HashSet::new();
-        let read = self.state().all().try_for_each(|(_, db)| db.segments(&mut loaded));
-        if let Err(e) = read {
-            self.make_anew(&e, loading)?;
-            loaded.clear();
-        }
+        let loaded = match self.loaded(loading) {
+            Ok(loaded) => loaded,
+            Err(e) => {
+                self.make_anew(&e, loading)?;
+                HashSet::new()
+            }
+        };
         let mut listed = HashSet::new();
         let mut too_long = Vec::new();
         repository.store().list(Kind::Segment, &mut |info| {
@@ -352,7 +363,7 @@ impl LocalIndex {
         })?;
         if !loaded.is_subset(&listed) {
             self.forget_all(loading)?;
-            loaded.clear();
+            return Ok(false);
         }
         loading.damaged.retain(|id| listed.contains(id));
         for id in listed.difference(&loaded) {
@@ -377,11 +388,25 @@ impl LocalIndex {
         Ok(true)
     }
 
+    /// Segments that are loaded, in either database. The own one goes once the shared one has all of it.
+    fn loaded(&self, loading: &Loading) -> Result<HashSet<SegmentId>, DbError> {
+        let (mut shared, mut own) = (HashSet::new(), HashSet::new());
+        {
+            let state = self.state();
+            state.base().map_or(Ok(()), |db| db.segments(&mut shared))?;
+            state.own.as_ref().map_or(Ok(()), |own_db| own_db.db.segments(&mut own))?;
+        }
+        if !own.is_empty() && own.is_subset(&shared) && loading.rescued.is_empty() {
+            self.state_mut().drop_own();
+        }
+        shared.extend(own);
+        Ok(shared)
+    }
+
     fn forget_all(&self, loading: &mut Loading) -> Result<(), RepoError> {
         loading.rescued.clear();
         let mut state = self.state_mut();
-        state.epoch += 1;
-        state.own = None;
+        state.drop_all();
         match &state.base {
             Base::Writing(db, _) => db.clear().map_err(|e| self.failed(e)),
             // The process that writes has not noticed yet: what it has loaded is of no use here.

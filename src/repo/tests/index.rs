@@ -91,6 +91,10 @@ fn the_second_to_open_reads_what_the_first_has_and_finds_what_it_adds_later() {
     let (more, _) = write(&second, 60..90).unwrap();
     check(&*second, &more, 60..90);
     check(&*first, &more, 60..90);
+    // What both have counts once.
+    second.refresh().unwrap();
+    assert_eq!(second.totals().unwrap().chunks, 90);
+    check(&*second, &more, 60..90);
     // The first ends; the next takes the shared index over, with all of it.
     drop(first);
     let third = place.open();
