@@ -21,7 +21,7 @@ pub enum KeyslotError {
     #[error("wrong password")]
     WrongPassword,
     /// Its bytes are not those that its name was made from.
-    #[error("damaged: its bytes do not match its name")]
+    #[error("its bytes do not match its name")]
     Damaged,
     #[error("{0}")]
     Malformed(#[from] Malformed),
