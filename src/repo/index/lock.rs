@@ -138,9 +138,12 @@ impl Marker {
         Ok(())
     }
 
-    /// What it stands for is finished.
+    /// What it stands for is finished. That somebody has deleted it already is as well.
     pub fn clear(self) -> io::Result<()> {
-        fs::remove_file(&self.path)
+        match fs::remove_file(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 
     /// Markers in `dir` whose makers are dead or gave up; each is held now, so that one process deals with it.

@@ -68,10 +68,7 @@ fn what_was_committed_before_a_kill_is_there_and_nothing_is_stored_twice() {
     assert!(next > 0, "no child committed anything");
     let indexed = place.open();
     write(&indexed, 0..next + 100).unwrap();
-    let totals = indexed.totals().unwrap();
-    let distinct: std::collections::HashSet<_> = (0..next + 100).map(|seed| plain(seed).len()).collect();
-    assert!(distinct.len() > 10);
-    assert_eq!(totals.chunks, next + 100, "each chunk once");
+    assert_eq!(indexed.totals().unwrap().chunks, next + 100, "each chunk once");
 }
 
 #[test]
