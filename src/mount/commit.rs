@@ -93,7 +93,7 @@ pub fn commit_stage(
         stage.begin()?;
         let new = &stage.home().info().new;
         let request = BackupRequest {
-            time: Timestamp::now(),
+            time: new.time.unwrap_or_else(Timestamp::now),
             host: new.host.clone(),
             user: new.user.clone(),
             paths: new.paths.clone(),

@@ -41,6 +41,8 @@ pub struct NewStage {
     pub user: Vec<u8>,
     pub paths: Vec<Vec<u8>>,
     pub tags: Vec<String>,
+    /// The time that its snapshots are to have; `None` is the time of each.
+    pub time: Option<Timestamp>,
 }
 
 /// Where a stage is between its beginning and its end.
@@ -83,6 +85,8 @@ struct About {
     user: Vec<u8>,
     paths: Vec<Vec<u8>>,
     tags: Vec<String>,
+    #[serde(default)]
+    time: Option<(i64, u32)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -197,6 +201,10 @@ fn read_about(dir: &Path) -> Result<Option<(Timestamp, NewStage)>, StageError> {
     if about.format != FORMAT {
         return Err(damaged(&format!("written by another version of the program (format {})", about.format)));
     }
+    let time = |(secs, nanos)| match nanos {
+        0..=999_999_999 => Ok(Timestamp::new(secs, nanos)),
+        _ => Err(damaged("no time")),
+    };
     let base = match about.base {
         Some((snapshot, path)) => {
             Some(BaseRef { snapshot: snapshot.parse().map_err(|_| damaged("no snapshot id"))?, path })
@@ -211,11 +219,9 @@ fn read_about(dir: &Path) -> Result<Option<(Timestamp, NewStage)>, StageError> {
         user: about.user,
         paths: about.paths,
         tags: about.tags,
+        time: about.time.map(time).transpose()?,
     };
-    if about.created_nanos > 999_999_999 {
-        return Err(damaged("no time"));
-    }
-    Ok(Some((Timestamp::new(about.created_secs, about.created_nanos), new)))
+    Ok(Some((time((about.created_secs, about.created_nanos))?, new)))
 }
 
 fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>, StageError> {
@@ -307,6 +313,7 @@ impl StageHome {
             user: new.user.clone(),
             paths: new.paths.clone(),
             tags: new.tags.clone(),
+            time: new.time.map(|time| (time.secs, time.nanos)),
         };
         write_json(&dir, ABOUT, &about)?;
         File::open(&stages).and_then(|dir| dir.sync_all()).map_err(io_at(&stages))?;
@@ -399,6 +406,7 @@ mod tests {
             user: b"u".to_vec(),
             paths: vec![b"/x".to_vec()],
             tags: vec!["t".into()],
+            time: Some(Timestamp::new(-5, 7)),
         }
     }
 
@@ -411,7 +419,7 @@ mod tests {
         let info = find(state.path(), &home.info().id.to_string()[..6]).unwrap();
         let mountpoint = Some(PathBuf::from("/mnt/x"));
         assert_eq!(info.state, StageState::Open { pid: std::process::id(), mountpoint });
-        assert_eq!(info.new.base, new_stage().base);
+        assert_eq!((&info.new.base, info.new.time), (&new_stage().base, new_stage().time));
         assert!(matches!(StageHome::open(&info), Err(StageError::InUse { .. })));
         assert!(matches!(discard(&info), Err(StageError::InUse { .. })));
         drop(home);

@@ -36,6 +36,7 @@ impl Place {
             user: Vec::new(),
             paths: Vec::new(),
             tags: Vec::new(),
+            time: None,
         };
         let home = StageHome::create(self.state.path(), new).unwrap();
         Stage::open(home, self.base.clone()).unwrap()
