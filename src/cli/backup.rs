@@ -20,7 +20,7 @@ use crate::base::{Counter, Monitor, ObjectId, Timestamp};
 use crate::mount::mounts_below;
 use crate::ops::{self, BackupRequest, Outcome, Parent, StreamSource};
 use crate::repo::Indexed;
-use crate::tree::{DiskSource, FilterOptions, Filters};
+use crate::tree::{Body, DiskSource, FilterOptions, Filters, Source, Step, TreeError, Walk};
 
 /// Make a snapshot of directories
 ///
@@ -147,6 +147,9 @@ struct How {
     /// Store nothing; say what would be stored
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// Do not look beforehand how much there is, which is done only where progress is shown
+    #[arg(long)]
+    no_scan: bool,
 }
 
 /// What `Counter`s a backup's bar shows.
@@ -166,8 +169,11 @@ impl Backup {
 
         let progress = Progress::start(session.style(), MEASURE);
         let monitor: Arc<dyn Monitor> = progress.clone();
-        let outcome = if let Some(filters) = filters {
-            let source = DiskSource::new(&paths, filters)?;
+        let outcome = if let Some(options) = filters {
+            let source = DiskSource::new(&paths, Filters::new(&options)?)?;
+            if progress.is_drawn() && !self.how.no_scan {
+                scan(paths, options, Arc::clone(&progress));
+            }
             ops::backup(&indexed, &source, parent.as_ref(), &request, &monitor)?
         } else {
             let source = StreamSource::new(self.from.stdin_filename.as_bytes(), request.time, io::stdin())?;
@@ -207,7 +213,7 @@ impl Backup {
         Ok(paths)
     }
 
-    fn filters(&self, paths: &[PathBuf], repository: &Path, own: &[PathBuf]) -> Result<Filters, Failure> {
+    fn filters(&self, paths: &[PathBuf], repository: &Path, own: &[PathBuf]) -> Result<FilterOptions, Failure> {
         let mut options = FilterOptions {
             exclude: self.leave_out.exclude.clone(),
             iexclude: self.leave_out.iexclude.clone(),
@@ -238,7 +244,9 @@ impl Backup {
                 options.exclude.push(args::literal_pattern(&real.join(within)));
             }
         }
-        Ok(Filters::new(&options)?)
+        // What means nothing is refused before anybody has to type a password.
+        Filters::new(&options)?;
+        Ok(options)
     }
 
     fn request(&self, paths: &[PathBuf]) -> BackupRequest {
@@ -275,6 +283,37 @@ impl Backup {
     }
 }
 
+/// Finds out how much there is, for the bar, while the backup is under way. It ends with the backup.
+fn scan(paths: Vec<PathBuf>, options: FilterOptions, progress: Arc<Progress>) {
+    let count = move || -> Result<(), TreeError> {
+        let source = DiskSource::new(&paths, Filters::new(&options)?)?;
+        let (mut files, mut bytes) = (0, 0);
+        for step in Walk::new(&source, &source.root()?)? {
+            if progress.is_finished() {
+                return Ok(());
+            }
+            // What cannot be had is the backup's to report.
+            if let Ok(Step::Met(entry)) = step
+                && !entry.node.is_dir()
+            {
+                files += 1;
+                bytes += if matches!(entry.node.body, Body::File(_)) { entry.node.meta.size } else { 0 };
+            }
+        }
+        progress.expect(Counter::Files, files);
+        progress.expect(Counter::Bytes, bytes);
+        Ok(())
+    };
+    let run = move || {
+        if let Err(error) = count() {
+            log::debug!("no total for the bar: {error}");
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("scan".to_owned()).spawn(run) {
+        log::debug!("no total for the bar: {error}");
+    }
+}
+
 /// What snapshots say they were made by.
 pub const PROGRAM: &str = concat!("snapfold ", env!("CARGO_PKG_VERSION"));
 
@@ -287,13 +326,17 @@ fn summary(outcome: &Outcome, progress: &Progress, dry_run: bool) -> Vec<String>
         format_size(totals.bytes),
         shown_duration(outcome.duration_ms / 1000),
     )];
-    let stored =
-        if dry_run { String::new() } else { format!(", {} after compression", format_size(totals.bytes_stored)) };
+    let new = |bytes| if bytes == 0 { "nothing".to_owned() } else { format_size(bytes) };
+    let stored = if dry_run || totals.bytes_new == 0 {
+        String::new()
+    } else {
+        format!(", {} after compression", format_size(totals.bytes_stored))
+    };
     lines.push(format!(
         "read {}, {}; new to the repository: {}{stored}",
         plural(progress.get(Counter::FilesRead), "file", "files"),
         format_size(progress.get(Counter::BytesRead)),
-        format_size(totals.bytes_new),
+        new(totals.bytes_new),
     ));
     if totals.problems > 0 {
         let what = plural(totals.problems, "path was", "paths were");

@@ -67,13 +67,16 @@ pub fn finish(
     serve: impl FnOnce(&Readiness) -> Result<Done, Failure>,
 ) -> Result<Done, Failure> {
     let opened = open_log(log).map(|file| readiness.log.set(file));
-    opened.and_then(|_| serve(&readiness)).map_err(|failure| {
-        if readiness.tell(&Told::Failed(failure.clone())) {
-            // The parent says it; this process has nobody left to say it to.
-            std::process::exit(failure.kind.code().into());
+    match opened.and_then(|_| serve(&readiness)) {
+        Ok(done) => Ok(done),
+        Err(failure) => {
+            // The parent says it if it still waits; afterwards only the log can.
+            if !readiness.tell(&Told::Failed(failure.clone())) {
+                log::error!("{failure}");
+            }
+            std::process::exit(failure.kind.code().into())
         }
-        failure
-    })
+    }
 }
 
 fn wait_for(child: libc::pid_t, mut pipe: PipeReader) -> Result<String, Failure> {

@@ -17,11 +17,12 @@ use crate::tree::{Body, Node};
 
 /// Show what changed between two snapshots
 ///
-/// Compares two snapshots, or directories in them, and shows what differs, a path a line, after one of these letters:
+/// Compares two snapshots, or directories in them, and shows what differs, a
+/// path a line, after one of these letters:
 ///
 ///   +  added          M  other content
 ///   -  removed        T  another type of entry
-///   U  other owner, mode, time or extended attributes, with --metadata
+///   U  other owner, mode, time or extended attributes (with --metadata)
 ///
 /// Equal directories are recognized by their ids and not read.
 #[derive(Debug, Args)]

@@ -110,7 +110,8 @@ impl Failure {
             return;
         }
         let mut err = io::stderr().lock();
-        let message = one_line(&self.message);
+        // An error about a tree's root has no path before it.
+        let message = one_line(self.message.trim_start_matches(": "));
         let _nobody_listens = if json {
             let object = Object::message("exit_error")
                 .put("code", self.kind.code())

@@ -1,6 +1,8 @@
 //! From the errors of the floors below to failures: the exit code each means, and what the user may do about it.
 
 use super::failure::{Failure, Kind};
+use super::nodes::rooted;
+use super::output::shown;
 use super::signals;
 use crate::base::{Interrupted, ObjectId, SnapshotId};
 use crate::mount::MountError;
@@ -95,8 +97,19 @@ impl From<OpError> for Failure {
             OpError::Interrupted(interrupted) => interrupted.into(),
             OpError::Repo(error) => error.into(),
             OpError::Tree(error) => error.into(),
-            OpError::Select(ref select) => Self::new(select.to_string()).maybe_hint(select_hint(select)),
-            OpError::NoPath { .. } => Self::new(error.to_string()).hint("`snapfold ls SNAPSHOT` lists what is there"),
+            OpError::Select(select) => {
+                let text = match &select {
+                    SelectError::Ambiguous { text, candidates } => {
+                        format!("{text:?} is ambiguous: it is the beginning of {} snapshots' ids", candidates.len())
+                    }
+                    other => other.to_string(),
+                };
+                Self::new(text).maybe_hint(select_hint(&select))
+            }
+            OpError::NoPath { snapshot, path } => {
+                Self::new(format!("{}: not in snapshot {}", shown(&rooted(&path)), snapshot.short()))
+                    .hint(format!("`snapfold ls {}` lists what is there", snapshot.short()))
+            }
             other => Self::new(other.to_string()),
         }
     }
@@ -110,8 +123,9 @@ impl From<StageError> for Failure {
             StageError::NoStage { .. } | StageError::Ambiguous { .. } => {
                 Self::new(text).hint("`snapfold stages` lists what there is; --spool says where else to look")
             }
-            StageError::InUse { .. } => Self::new(text)
-                .hint("`snapfold umount` ends it as a snapshot; once its process is gone it can be resumed"),
+            StageError::InUse { .. } => {
+                Self::new(text).hint("`snapfold umount` ends it as a snapshot, `snapfold discard --force` without one")
+            }
             StageError::OtherRepository { .. } => Self::new(text).hint("-r names the repository"),
             _ => Self::new(text),
         }
@@ -132,7 +146,9 @@ fn select_hint(error: &SelectError) -> Option<String> {
         }
         SelectError::Absent { candidates, .. } => list("the newest are", candidates),
         SelectError::Ambiguous { candidates, .. } => list("it could be", candidates),
-        SelectError::NoHost { hosts, .. } => (!hosts.is_empty()).then(|| format!("there are {}", hosts.join(", "))),
+        SelectError::NoHost { hosts, .. } => {
+            (!hosts.is_empty()).then(|| format!("there are snapshots of {}", hosts.join(", ")))
+        }
     }
 }
 

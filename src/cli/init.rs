@@ -42,7 +42,11 @@ impl Init {
         let store = session.store()?;
         // Said before a password is typed; `Repository::init` looks again.
         if !store.is_vacant()? {
-            return Err(RepoError::NotVacant { place: store.describe() }.into());
+            return Err(if session.check_place().is_ok() {
+                Failure::new(format!("{}: there is a repository already", shown_path(session.place()?)))
+            } else {
+                RepoError::NotVacant { place: store.describe() }.into()
+            });
         }
         let password = session.choose_password()?;
         let repository = Repository::init(store, &password, cost, Params::default())?;

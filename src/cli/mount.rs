@@ -18,8 +18,9 @@ use crate::view::browse::Owners;
 
 /// Mount snapshots as a read-only tree
 ///
-/// Shows all snapshots below MOUNTPOINT, or one snapshot, or a directory in it, if that is named first. Files can be
-/// read by any program; writing gives "Read-only file system". In a mount of all snapshots there are
+/// Shows all snapshots below MOUNTPOINT, or one snapshot, or a directory in it,
+/// if that is named first. Files can be read by any program; writing gives
+/// "Read-only file system". In a mount of all snapshots there are
 ///
 ///   latest               the newest snapshot
 ///   snapshots/           all of them, by time
@@ -28,9 +29,11 @@ use crate::view::browse::Owners;
 ///   history/PATH/        all distinct versions of a path
 ///   diff/A..B/           what differs between two snapshots
 ///
-/// New snapshots show up by themselves. The command returns once the mount is there, and a daemon serves it until it is
-/// unmounted by `snapfold umount`, `umount` or `fusermount3 -u`, or ended by SIGTERM. What goes wrong later is in the
-/// daemon's log, in the state directory unless --log-file says otherwise.
+/// New snapshots show up by themselves. The command returns once the mount is
+/// there, and a daemon serves it until it is unmounted by `snapfold umount`,
+/// `umount` or `fusermount3 -u`, or ended by SIGTERM. What goes wrong later is
+/// in the daemon's log: mount.log in SNAPFOLD_STATE_DIR (~/.local/state/snapfold),
+/// unless --log-file says otherwise.
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,
@@ -44,8 +47,12 @@ Examples:
 )]
 pub struct Mount {
     /// What to mount, and where
-    #[arg(value_names = ["[SNAPSHOT[:PATH]] MOUNTPOINT"], num_args = 1..=2, required = true)]
-    #[arg(value_hint = ValueHint::DirPath)]
+    #[arg(
+        value_names = ["[SNAPSHOT[:PATH]] MOUNTPOINT"],
+        num_args = 1..=2,
+        required = true,
+        value_hint = ValueHint::DirPath
+    )]
     places: Vec<OsString>,
     #[command(flatten)]
     flags: MountFlags,

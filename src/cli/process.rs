@@ -43,14 +43,17 @@ pub fn start_log(verbose: u8) {
     };
     let mut builder = Builder::new();
     // What libraries have to say is for those who ask.
-    builder.filter_level(level.min(LevelFilter::Warn)).filter_module("snapfold", level);
+    builder.filter_level(level.min(LevelFilter::Warn)).filter_module("snapfold", level.max(LevelFilter::Info));
     if let Ok(filters) = std::env::var("SNAPFOLD_LOG") {
         builder.parse_filters(&filters);
     }
     builder.write_style(WriteStyle::Never).target(Target::Pipe(Box::new(AboveBar(Vec::new()))));
-    builder.format(|buffer, record| {
+    builder.format(move |buffer, record| {
         if WITH_TIME.load(Ordering::Relaxed) {
             write!(buffer, "{} ", buffer.timestamp_millis())?;
+        } else if record.level() > level && record.level() == Level::Info {
+            // A daemon's log tells what a terminal need not.
+            return Ok(());
         }
         let level = match record.level() {
             Level::Error => "error",

@@ -108,6 +108,16 @@ impl Progress {
         self.shared.get(counter)
     }
 
+    /// Whether somebody sees it: then a total is worth some effort.
+    pub fn is_drawn(&self) -> bool {
+        self.drawer.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Whether it is over.
+    pub fn is_finished(&self) -> bool {
+        self.shared.finished.load(Ordering::Relaxed)
+    }
+
     /// How many problems there were.
     pub fn problems(&self) -> u64 {
         self.shared.problems.load(Ordering::Relaxed)
@@ -250,14 +260,17 @@ impl Shared {
             parts.push(output::plural(n, "problem", "problems"));
         }
         let doing = if signals::asked() { "stopping" } else { self.measure.doing };
-        bar.set_prefix(format!("{doing} {}", shown_duration(self.begun.elapsed().as_secs())));
-        bar.set_message(format!("{}\n{}", parts.join(", "), shown(&self.current())));
+        let line = format!("{doing} {}  {}", shown_duration(self.begun.elapsed().as_secs()), parts.join(", "));
+        // A line that wraps, even by the `^C` that a terminal shows, would not be taken away whole.
+        let room = columns() - 4;
+        bar.set_prefix(fitting(&line, if total.is_some() { room - BAR - 8 } else { room }));
+        bar.set_message(fitting(&shown(&self.current()), room));
         if let Some(total) = total {
-            bar.set_style(WITH_TOTAL.get_or_init(|| template("{prefix} {bar:24} {percent:>3}%  {wide_msg}")).clone());
+            bar.set_style(WITH_TOTAL.get_or_init(|| template("{bar:20} {percent:>3}%  {prefix}\n{msg}")).clone());
             bar.set_length(total.max(done));
             bar.set_position(done);
         } else {
-            bar.set_style(WITHOUT.get_or_init(|| template("{prefix}  {wide_msg}")).clone());
+            bar.set_style(WITHOUT.get_or_init(|| template("{prefix}\n{msg}")).clone());
         }
         bar.tick();
     }
@@ -283,6 +296,25 @@ impl Shared {
         out.write_all(b"\n")?;
         out.flush()
     }
+}
+
+/// Columns of the bar itself.
+const BAR: usize = 20;
+
+/// How wide the terminal is.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stderr());
+    size.map_or(80, |size| usize::from(size.ws_col)).max(40)
+}
+
+/// As much of a text as fits into so many columns. What is not ASCII may be two columns wide.
+fn fitting(text: &str, room: usize) -> String {
+    let mut used = 0;
+    let fits = |char: &char| {
+        used += if char.is_ascii() { 1 } else { 2 };
+        used <= room
+    };
+    text.chars().take_while(fits).collect()
 }
 
 fn template(text: &str) -> ProgressStyle {
@@ -330,6 +362,13 @@ mod tests {
             rate.note(begun + Duration::from_secs(second), 1000 + (second - 1) * 10);
         }
         assert_eq!(rate.per_second(), Some(10.0));
+    }
+
+    #[test]
+    fn lines_are_cut_to_the_terminal_s_width() {
+        assert_eq!(fitting("abcdef", 4), "abcd");
+        assert_eq!(fitting("漢字", 3), "漢");
+        assert_eq!(fitting("", 3), "");
     }
 
     #[test]

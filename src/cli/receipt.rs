@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::backup::MEASURE;
-use super::failure::{Done, Failure, Kind, shown_path};
+use super::failure::{Done, Failure, shown_path};
 use super::output::{Object, Out, Style, plural, shown_duration};
 use super::progress::{Measure, Progress};
 use crate::base::units::format_size;
@@ -89,7 +89,11 @@ pub fn show(style: Style, receipt: &Receipt) -> Result<(), Failure> {
 }
 
 fn lines(receipt: &Receipt) -> Vec<String> {
-    let Some(id) = &receipt.snapshot else { return vec!["nothing changed: no snapshot made".to_owned()] };
+    let id = match &receipt.snapshot {
+        Some(id) if receipt.unchanged => return vec![format!("nothing changed since snapshot {}", short(id))],
+        Some(id) => id,
+        None => return vec!["nothing changed: no snapshot made".to_owned()],
+    };
     vec![
         format!(
             "{} in {}, {}, in {}",
@@ -112,6 +116,7 @@ fn json(receipt: &Receipt) -> Object {
     Object::message("summary")
         .put("stage", receipt.stage.as_str())
         .put("stage_ended", receipt.last)
+        .put("unchanged", receipt.unchanged)
         .put("total_files_processed", receipt.files)
         .put("total_dirs_processed", receipt.dirs)
         .put("total_bytes_processed", receipt.bytes)
@@ -129,9 +134,8 @@ pub fn short(id: &str) -> &str {
 
 /// The failure of a daemon that answers no more.
 pub fn dead(mountpoint: &Path) -> Failure {
-    let text = format!("{}: the stage's daemon is gone; the mount was cleared away", shown_path(mountpoint));
-    Failure::of(Kind::Failed, text)
-        .hint("what was written is kept: `snapfold stages`, then `snapfold stage --resume` or `snapfold commit`")
+    let text = format!("{}: the daemon was gone; the mount was cleared away", shown_path(mountpoint));
+    Failure::new(text).hint("what was written to a stage is kept: `snapfold stages`, then `stage --resume` or `commit`")
 }
 
 #[cfg(test)]

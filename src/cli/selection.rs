@@ -12,7 +12,7 @@ use super::args;
 use super::failure::{Failure, shown_path};
 use super::output::{Object, json_paths, shown};
 use crate::base::ObjectId;
-use crate::ops::{Catalogue, Filter, Listed, Selected, Selector};
+use crate::ops::{Catalogue, Filter, Listed, OpError, SelectError, Selected, Selector};
 use crate::repo::{Indexed, Repository};
 use crate::tree::Stored;
 
@@ -54,8 +54,19 @@ pub fn catalogue(repository: &Repository) -> Result<Catalogue, Failure> {
 
 /// The snapshot, and the path in it, that `text` names.
 pub fn select(catalogue: &Catalogue, text: &OsStr) -> Result<Selected, Failure> {
-    let selector = Selector::parse(text.as_bytes(), &TimeZone::system()).map_err(crate::ops::OpError::from)?;
-    Ok(selector.select(catalogue)?)
+    let parse = |text: &[u8]| Selector::parse(text, &TimeZone::system()).map_err(OpError::from);
+    match parse(text.as_bytes())?.select(catalogue) {
+        // In `latest:WORD` a word that is no host is a path that was written without its slash.
+        Err(OpError::Select(error @ SelectError::NoHost { .. })) => {
+            let bytes = text.as_bytes();
+            let Some(colon) = bytes.iter().position(|&byte| byte == b':') else {
+                return Err(OpError::Select(error).into());
+            };
+            let (before, after) = bytes.split_at(colon + 1);
+            Ok(parse(&[before, b"/", after].concat())?.select(catalogue)?)
+        }
+        selected => Ok(selected?),
+    }
 }
 
 /// The snapshots that all of `texts` name, or where there are none, all that the filter lets through.

@@ -27,8 +27,14 @@ const CACHE_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55\n\
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The repository: a directory [env: SNAPFOLD_REPOSITORY]
-    #[arg(long, short = 'r', global = true, value_name = "DIR", visible_alias = "repo")]
-    #[arg(value_hint = ValueHint::DirPath)]
+    #[arg(
+        long,
+        short = 'r',
+        global = true,
+        value_name = "DIR",
+        visible_alias = "repo",
+        value_hint = ValueHint::DirPath
+    )]
     pub repository: Option<OsString>,
     /// Read the repository's location from a file [env: SNAPFOLD_REPOSITORY_FILE]
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "repository")]

@@ -16,7 +16,7 @@ use super::progress::Progress;
 use super::receipt::{self, COMMITTING, REMAINS};
 use super::session::Session;
 use super::{args, selection, signals};
-use crate::base::{Counter, Monitor, ObjectId, Problem};
+use crate::base::{Counter, Monitor, ObjectId, Problem, Timestamp};
 use crate::mount::commit::{CommitError, open_stage};
 use crate::mount::stage::{StageMountOptions, mount_stage};
 use crate::repo::Indexed;
@@ -51,7 +51,7 @@ pub struct Stage {
     #[arg(long, value_name = "SNAPSHOT[:PATH]", conflicts_with = "resume")]
     from: Option<OsString>,
     /// Go on with this stage
-    #[arg(long, value_name = "STAGE", conflicts_with_all = ["tag", "host", "path"])]
+    #[arg(long, value_name = "STAGE", conflicts_with_all = ["tag", "host", "path", "time"])]
     resume: Option<String>,
     /// Keep stages below this directory [env: SNAPFOLD_STATE_DIR] [default: ~/.local/state/snapfold]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -64,6 +64,14 @@ pub struct Stage {
     /// The snapshot's host, instead of this one's name
     #[arg(long, short = 'H', value_name = "HOST", help_heading = "What the snapshot says of itself")]
     host: Option<OsString>,
+    /// The snapshot's time, instead of that of the commit: 2026-11-20, "2026-11-20 10:00", RFC 3339, or @SECONDS
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = args::parse_time,
+        help_heading = "What the snapshot says of itself"
+    )]
+    time: Option<Timestamp>,
     /// What the snapshot is of (may be repeated), instead of what the snapshot of --from is of, or the mountpoint
     #[arg(long, value_name = "PATH", help_heading = "What the snapshot says of itself")]
     path: Vec<PathBuf>,
@@ -113,6 +121,7 @@ impl Stage {
             None => {
                 let new = self.new_stage(session, &indexed, &mountpoint)?;
                 super::session::make_private_dir(session.state_dir()?)?;
+                forget_old(session.state_dir()?);
                 StageHome::create(session.state_dir()?, new)?
             }
         };
@@ -192,7 +201,21 @@ impl Stage {
             user: args::user(),
             paths,
             tags: args::tags(&self.tag),
+            time: self.time,
         })
+    }
+}
+
+/// Removes what is left of stages that became snapshots long ago: their receipts.
+fn forget_old(state: &Path) {
+    const KEPT_SECS: i64 = 30 * 24 * 3600;
+    let old = |info: &StageInfo| {
+        let age = Timestamp::now().secs.saturating_sub(info.created.secs);
+        matches!(info.state, StageState::Committed { .. }) && age > KEPT_SECS
+    };
+    let removed = stage::list(state).map(|stages| stages.iter().filter(|info| old(info)).try_for_each(stage::discard));
+    if let Err(error) | Ok(Err(error)) = removed {
+        log::debug!("old receipts: {error}");
     }
 }
 

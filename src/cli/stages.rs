@@ -13,17 +13,20 @@ use crate::view::stage::{self, StageInfo, StageState};
 
 /// List the stages on this machine
 ///
-/// Lists stages: those that are mounted, those that can be resumed or committed since their daemon ended before they
-/// became a snapshot, and those that did. No repository and no password are needed.
+/// Lists stages: those that are mounted, and those that can be resumed or committed since their daemon ended before
+/// they became a snapshot; with --all also those that did. No repository and no password are needed.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   snapfold stages
-  snapfold stages --json | jq -r 'select(.state == \"resumable\").id'")]
+  snapfold stages --json | jq -r '.[] | select(.state == \"resumable\").id'")]
 pub struct Stages {
     /// List the stages below this directory [env: SNAPFOLD_STATE_DIR] [default: ~/.local/state/snapfold]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     spool: Option<PathBuf>,
+    /// List also those that became a snapshot
+    #[arg(long, short)]
+    all: bool,
 }
 
 impl Stages {
@@ -31,13 +34,12 @@ impl Stages {
         if let Some(spool) = &self.spool {
             session.use_state_dir(spool)?;
         }
-        let stages = stage::list(session.state_dir()?)?;
+        let mut stages = stage::list(session.state_dir()?)?;
+        stages.retain(|info| self.all || !matches!(info.state, StageState::Committed { .. }));
         let mut out = Out::new();
         let style = session.style();
         if style.json {
-            for info in &stages {
-                out.json(&json(info))?;
-            }
+            out.json(&stages.iter().map(json).collect::<Vec<_>>())?;
         } else {
             if !stages.is_empty() {
                 out.table(&table(&stages))?;
@@ -81,7 +83,7 @@ fn table(stages: &[StageInfo]) -> Table {
 }
 
 fn json(info: &StageInfo) -> Object {
-    let object = Object::message("stage")
+    let object = Object::new()
         .put("id", info.id.to_string())
         .put("short_id", info.id.short())
         .time("created", info.created)

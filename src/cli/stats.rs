@@ -76,7 +76,7 @@ fn lines(sums: &Sums) -> Vec<String> {
     let ratio = |of: u64, to: u64| if to == 0 { 1.0 } else { of as f64 / to as f64 };
     vec![
         format!(
-            "{} of {} in files; {} in {} after deduplication; {} stored, one {:.1}th",
+            "{} of {} in files; {} in {} after deduplication; {} stored: a ratio of {:.2}",
             plural(sums.snapshots.len() as u64, "snapshot", "snapshots"),
             format_size(sums.raw),
             format_size(sums.deduplicated),

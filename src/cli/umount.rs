@@ -12,7 +12,6 @@ use super::receipt;
 use super::session::Session;
 use crate::mount::control::{ControlError, Request, stage_at};
 use crate::mount::{MountError, mounts_below, unmount};
-use crate::view::stage::StageHome;
 
 /// Unmount a mount or a stage; of a stage, wait for its snapshot
 ///
@@ -33,18 +32,14 @@ pub struct Umount {
 impl Umount {
     pub fn run(self, session: &Session) -> Result<Done, Failure> {
         let point = real(&self.mountpoint)?;
+        if is_dead(&point) && is_ours(&point) {
+            unmount(&point)?;
+            return Err(receipt::dead(&point));
+        }
         match stage_at(&point) {
-            Ok(dir) => match receipt::ask(&dir, Request::Unmount, session.style()) {
-                Err(failure) if is_dead(&point) => {
-                    log::debug!("{failure}");
-                    unmount(&point)?;
-                    match StageHome::receipt(&dir)? {
-                        Some(receipt) => receipt::show(session.style(), &receipt).map(|()| Done::Whole),
-                        None => Err(receipt::dead(&point)),
-                    }
-                }
-                answer => answer,
-            },
+            Ok(dir) => receipt::ask(&dir, Request::Unmount, session.style()).map_err(|failure| {
+                if is_dead(&point) && unmount(&point).is_ok() { receipt::dead(&point) } else { failure }
+            }),
             Err(ControlError::NoStage { .. }) => plain(&point, session),
             Err(error) => Err(Failure::new(error.to_string())),
         }
@@ -52,7 +47,7 @@ impl Umount {
 }
 
 fn plain(point: &Path, session: &Session) -> Result<Done, Failure> {
-    if !mounts_below(Path::new("/")).iter().any(|mounted| mounted == point) {
+    if !is_ours(point) {
         return Err(Failure::new(format!("{}: nothing of snapfold's is mounted here", shown_path(point))));
     }
     match unmount(point) {
@@ -71,6 +66,10 @@ fn plain(point: &Path, session: &Session) -> Result<Done, Failure> {
         out.finish()?;
     }
     Ok(Done::Whole)
+}
+
+fn is_ours(point: &Path) -> bool {
+    mounts_below(Path::new("/")).iter().any(|mounted| mounted == point)
 }
 
 fn busy(point: &Path) -> Failure {
