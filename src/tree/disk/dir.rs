@@ -49,7 +49,7 @@ const FLAGS: OFlags =
 /// The directories that hold descriptors, the longest unused in front, more or less.
 pub(super) struct Pool {
     open: Mutex<VecDeque<Weak<Dir>>>,
-    most: usize,
+    pub most: usize,
 }
 
 impl Pool {

@@ -226,6 +226,33 @@ fn a_tree_of_depth_1000_is_walked_with_few_descriptors() {
 }
 
 #[test]
+fn a_directory_that_was_swapped_while_its_descriptor_was_closed_is_noticed() {
+    let temp = tempfile::tempdir().unwrap();
+    let base = temp.path();
+    fs::create_dir_all(base.join("a/b/c/d/e")).unwrap();
+    fs::write(base.join("a/b/file"), b"x").unwrap();
+    let mut source = source(base);
+    source.pool.most = 1;
+    let root = source.root().unwrap();
+    let child = |dir: &Entry<DiskPlace>, name: &[u8]| {
+        source.list(dir).unwrap().map(Result::unwrap).find(|entry| entry.node.name == name).unwrap()
+    };
+    let a = child(&root, b"a");
+    let b = child(&a, b"b");
+    let file = child(&b, b"file");
+    let c = child(&b, b"c");
+    let d = child(&c, b"d");
+    assert_eq!(child(&d, b"e").node.name, b"e");
+    assert_eq!(read(&source, &file).1, b"x", "opened again");
+    assert_eq!(child(&d, b"e").node.name, b"e");
+    fs::rename(base.join("a"), base.join("moved")).unwrap();
+    fs::create_dir_all(base.join("a/b")).unwrap();
+    fs::write(base.join("a/b/file"), b"another").unwrap();
+    let error = source.open(&file).err().unwrap();
+    assert!(matches!(&error, TreeError::Io { source, .. } if source.raw_os_error() == Some(libc::ESTALE)), "{error}");
+}
+
+#[test]
 fn holes_are_seen() {
     let temp = tempfile::tempdir().unwrap();
     let file = File::create(temp.path().join("sparse")).unwrap();
