@@ -225,7 +225,11 @@ fn below(path: &[u8], inner: &[u8]) -> Vec<u8> {
 
 /// A stage within the directory that is about to be copied into it would be copied into itself.
 fn outside_of(mountpoint: &Path, paths: &[Vec<u8>]) -> Result<(), Failure> {
-    let inside = |path: &Vec<u8>| mountpoint.starts_with(Path::new(std::ffi::OsStr::from_bytes(path)));
+    // The mountpoint itself is what an earlier stage there was of.
+    let inside = |path: &Vec<u8>| {
+        let path = Path::new(std::ffi::OsStr::from_bytes(path));
+        mountpoint != path && mountpoint.starts_with(path)
+    };
     // Everything is inside of the root directory; who stages that knows to stay on one filesystem.
     match paths.iter().find(|path| ***path != *b"/" && inside(path)) {
         Some(path) => {
