@@ -5,7 +5,7 @@ mod requests;
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::base::Monitor;
@@ -45,7 +45,10 @@ pub fn mount_stage(
     ready: impl FnOnce(&Path),
 ) -> Result<Receipt, CommitError> {
     raise_file_limit();
-    let filesystem = StageFilesystem::new(stage.clone(), true);
+    // Where only root can enter there is nothing to check, and the kernel need not ask for attributes to check by.
+    let checks = options.allow_other || !rustix::process::geteuid().is_root();
+    let notifier = Arc::new(OnceLock::new());
+    let filesystem = StageFilesystem::new(stage.clone(), checks, notifier.clone());
     let session = Session::mount(
         filesystem,
         &SessionOptions {
@@ -53,7 +56,7 @@ pub fn mount_stage(
             source: format!("stage {}", &stage.home().info().id.to_string()[..8]),
             read_only: false,
             allow_other: options.allow_other,
-            default_permissions: true,
+            default_permissions: checks,
             nonempty: options.nonempty,
             threads: options.threads,
             read_ahead_kib: READ_AHEAD_KIB,
@@ -61,6 +64,8 @@ pub fn mount_stage(
             linger: Duration::from_millis(200),
         },
     )?;
+    // Set once, here.
+    let _ = notifier.set(session.notifier());
     let relay = Arc::new(Relay::new(monitor));
     let mountpoint = session.mountpoint().to_owned();
     stage.home().say(Some(&mountpoint))?;

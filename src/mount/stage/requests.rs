@@ -6,14 +6,14 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, Generation, INodeNo, InitFlags, IoctlFlags,
-    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, Generation, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::base::Timestamp;
@@ -32,6 +32,8 @@ const NO_HANDLE: FileHandle = FileHandle(0);
 pub(super) struct StageFilesystem {
     stage: Arc<Stage>,
     checks_permissions: bool,
+    /// Tells the kernel of what it does not expect to change.
+    notifier: Arc<OnceLock<Notifier>>,
 }
 
 thread_local! {
@@ -107,8 +109,19 @@ fn reply_xattr(value: Result<Vec<u8>, FsError>, size: u32, reply: ReplyXattr) {
 }
 
 impl StageFilesystem {
-    pub(super) fn new(stage: Arc<Stage>, checks_permissions: bool) -> Self {
-        Self { stage, checks_permissions }
+    pub(super) fn new(stage: Arc<Stage>, checks_permissions: bool, notifier: Arc<OnceLock<Notifier>>) -> Self {
+        Self { stage, checks_permissions, notifier }
+    }
+
+    /// An access control list changes the mode. A kernel that does not check by lists does not know that.
+    fn list_changed(&self, ino: INodeNo, name: &OsStr) {
+        if self.checks_permissions || !name.as_bytes().starts_with(b"system.posix_acl_") {
+            return;
+        }
+        // A negative offset stands for the attributes alone.
+        if let Some(Err(error)) = self.notifier.get().map(|notifier| notifier.inval_inode(ino, -1, 0)) {
+            log::debug!("inode {ino}: {error}");
+        }
     }
 
     /// The attribute that tells other commands which stage this is. It is not listed.
@@ -396,7 +409,11 @@ impl fuser::Filesystem for StageFilesystem {
             libc::XATTR_REPLACE => SetHow::Replace,
             _ => SetHow::Any,
         };
-        shielded(|| reply_empty(self.stage.setxattr(ino.0, name.as_bytes(), value, how, caller(req)), reply));
+        shielded(|| {
+            let set = self.stage.setxattr(ino.0, name.as_bytes(), value, how, caller(req));
+            self.list_changed(ino, name);
+            reply_empty(set, reply);
+        });
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -422,7 +439,16 @@ impl fuser::Filesystem for StageFilesystem {
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        shielded(|| reply_empty(self.stage.removexattr(ino.0, name.as_bytes()), reply));
+        shielded(|| {
+            let removed = self.stage.removexattr(ino.0, name.as_bytes());
+            self.list_changed(ino, name);
+            reply_empty(removed, reply);
+        });
+    }
+
+    /// Where the kernel does not check permissions, nobody is kept out.
+    fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        reply.error(Errno::ENOSYS);
     }
 
     fn ioctl(

@@ -21,6 +21,8 @@ pub const NAME_MAX: usize = 255;
 const NUMBERS: u64 = 4096;
 /// Kept free for the journal on the spool's filesystem, or a 64th of it where that is less.
 const RESERVE: u64 = 16 << 20;
+/// Removed directories whose attributes are kept.
+const REMOVED: usize = 1024;
 
 /// A stage, opened: all of its file operations. Every method may be called from several threads.
 pub struct Stage {
@@ -35,6 +37,8 @@ pub struct Stage {
     /// other lock.
     pub(super) gate: RwLock<()>,
     ended: AtomicBool,
+    /// Attributes of directories that were removed a short while ago, for whoever is still in one.
+    pub(super) removed: quick_cache::sync::Cache<u64, Attr>,
 }
 
 /// Numbers for new inodes and for places in listings.
@@ -94,6 +98,7 @@ impl Stage {
             numbers: Mutex::new(Numbers { next: FIRST_NEW, reserved: FIRST_NEW }),
             gate: RwLock::default(),
             ended: AtomicBool::new(false),
+            removed: quick_cache::sync::Cache::new(REMOVED),
         };
         stage.recover().map_err(|error| match error {
             FsError::Io(source) => StageError::Io { path: stage.home.dir().to_owned(), source },
@@ -326,8 +331,13 @@ impl Stage {
     /// # Errors
     /// `Stale` where there is no such inode; so do all the others.
     pub fn getattr(&self, ino: u64) -> Result<Attr, FsError> {
-        let loaded = self.load(ino)?;
-        self.attr(ino, &loaded.inode)
+        if let Some(inode) = self.journal.inode(ino)? {
+            return self.attr(ino, &inode);
+        }
+        if let Some(attr) = self.removed.get(&ino) {
+            return Ok(attr);
+        }
+        self.attr(ino, &self.load(ino)?.inode)
     }
 
     pub(super) fn attr(&self, ino: u64, inode: &Inode) -> Result<Attr, FsError> {

@@ -1,7 +1,7 @@
 //! Taking names away and moving them: unlink, rmdir, rename. What loses its last name while it is open lives on until
 //! it is released.
 
-use crate::view::FsError;
+use crate::view::{Attr, FsError};
 
 use super::create::{add_link, check_name, drop_link, touch};
 use super::journal::{self, BITS, Batch, CONTENT, DIRENT, INODE, ORPHAN, XATTR, YOUNG};
@@ -208,6 +208,7 @@ impl Stage {
             // What is left are whiteouts.
             self.journal.clear(batch, DIRENT, ino)?;
         }
+        self.removed.insert(ino, Attr { nlink: 0, ..self.attr(ino, &loaded.inode)? });
         self.forget(batch, ino, &loaded)
     }
 
