@@ -253,3 +253,21 @@ fn a_killed_mount_leaves_the_repository_to_others() {
     world.backup(&world.path("source"));
     assert_eq!(world.ok(&["cat", "latest:/file"]).stdout, "y");
 }
+
+#[test]
+fn umount_takes_away_what_a_killed_daemon_left_and_says_what_remains() {
+    let world = World::with_repository();
+    world.write("source/file", b"x");
+    world.backup(&world.path("source"));
+    for is_stage in [false, true] {
+        let mounted = if is_stage { world.stage(&["--from", "latest"]) } else { world.mount(&["latest"]) };
+        let (point, pid) = (mounted.path().to_owned(), mounted.pid());
+        kill(pid, libc::SIGKILL);
+        wait_until("the daemon is gone", || !world.processes().contains(&pid));
+        mounted.end().bad(1, "the daemon was gone");
+        assert!(!crate::harness::mounts().contains(&point), "nothing is mounted there any more");
+    }
+    let left = stages(&world);
+    assert_eq!(left.len(), 1);
+    world.ok(&["discard", &left[0]]);
+}
