@@ -114,7 +114,7 @@ fn a_stage_killed_at_any_moment_keeps_what_it_acknowledged() {
         crate::harness::leave_out("no fsx: scripts/test builds it");
     }
     let rounds = if full() { 200 } else { 6 };
-    let limit = Duration::from_secs(if full() { 900 } else { 60 });
+    let limit = Duration::from_secs(if full() { 1200 } else { 90 });
     let world = World::with_repository();
     let mut random = Random::new(31);
     for file in 0..400 {
