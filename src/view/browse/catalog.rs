@@ -85,13 +85,23 @@ pub(super) fn file_time(time: Timestamp, format: &str) -> String {
     }
 }
 
+/// A snapshot whose object cannot be read.
+#[derive(Debug, Clone)]
+pub struct Unreadable {
+    pub id: SnapshotId,
+    /// Why, for the log.
+    pub what: String,
+    /// The store failed, which may pass; otherwise the object is damaged.
+    passing: bool,
+}
+
 /// All snapshots at one moment.
 #[derive(Default)]
 pub struct Catalog {
     /// Oldest first.
     pub shown: Vec<Arc<Shown>>,
-    /// Snapshots whose objects cannot be read, and why.
-    pub damaged: Vec<(SnapshotId, String)>,
+    /// Snapshots whose objects cannot be read.
+    pub unreadable: Vec<Unreadable>,
     /// Counts up with each change.
     pub generation: u64,
     /// When this list replaced another.
@@ -103,12 +113,12 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    fn build(mut shown: Vec<Arc<Shown>>, damaged: Vec<(SnapshotId, String)>, before: Option<&Self>) -> Self {
+    fn build(mut shown: Vec<Arc<Shown>>, unreadable: Vec<Unreadable>, before: Option<&Self>) -> Self {
         shown.sort_by_key(|shown| (shown.snapshot.time, shown.id));
         let now = Timestamp::now();
         let mut catalog = Self {
             shown,
-            damaged,
+            unreadable,
             generation: before.map_or(0, |before| before.generation + 1),
             // Listings kept by the kernel hold for one time of change.
             changed: before.map_or(now, |before| now.max(next_nano(before.changed))),
@@ -158,6 +168,12 @@ fn file_name(bytes: &[u8]) -> Vec<u8> {
     name
 }
 
+/// What is known of a snapshot from before.
+enum Known {
+    Shown(Arc<Shown>),
+    Unreadable(Unreadable),
+}
+
 /// Keeps the newest catalog.
 pub(super) struct Catalogs {
     shelf: Arc<dyn Shelf>,
@@ -197,8 +213,9 @@ impl Catalogs {
         let _looking = match (&kept, self.looking.try_lock()) {
             (Some(kept), _) if age < FRESH.as_millis() as u64 => return Ok(kept.clone()),
             (_, Ok(guard)) => guard,
+            (_, Err(TryLockError::Poisoned(poisoned))) => poisoned.into_inner(),
             (Some(kept), Err(TryLockError::WouldBlock)) => return Ok(kept.clone()),
-            (_, Err(_)) => {
+            (None, Err(TryLockError::WouldBlock)) => {
                 let guard = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
                 // Whoever held it has looked meanwhile, or failed to.
                 if let Some(kept) = &*self.current.read().unwrap_or_else(PoisonError::into_inner) {
@@ -233,38 +250,44 @@ impl Catalogs {
     ) -> Result<Option<Catalog>, RepoError> {
         let mut ids = self.shelf.ids()?;
         ids.sort_unstable();
-        let mut known: HashMap<SnapshotId, Option<Arc<Shown>>> = HashMap::new();
+        let mut known: HashMap<SnapshotId, Known> = HashMap::new();
         if let Some(before) = before {
-            known.extend(before.shown.iter().map(|shown| (shown.id, Some(shown.clone()))));
-            known.extend(before.damaged.iter().map(|(id, _)| (*id, None)));
-            if ids.len() == known.len() && ids.iter().all(|id| known.contains_key(id)) {
+            known.extend(before.shown.iter().map(|shown| (shown.id, Known::Shown(shown.clone()))));
+            known.extend(before.unreadable.iter().map(|lost| (lost.id, Known::Unreadable(lost.clone()))));
+            let passing = before.unreadable.iter().any(|lost| lost.passing);
+            if !passing && ids.len() == known.len() && ids.iter().all(|id| known.contains_key(id)) {
                 return Ok(None);
             }
         }
-        let (mut shown, mut fresh) = (Vec::with_capacity(ids.len()), Vec::new());
+        let (mut shown, mut unreadable, mut fresh) = (Vec::with_capacity(ids.len()), Vec::new(), Vec::new());
         for id in ids {
             match known.get(&id) {
-                Some(Some(same)) => shown.push(same.clone()),
+                Some(Known::Shown(same)) => shown.push(same.clone()),
+                Some(Known::Unreadable(lost)) if !lost.passing => unreadable.push(lost.clone()),
                 _ => fresh.push(id),
             }
         }
-        let mut damaged = Vec::new();
+        let mut changed = before.is_none_or(|before| before.shown.len() != shown.len());
         for (id, read) in self.read(&fresh, show) {
-            match read {
-                Some(Ok(new)) => shown.push(new),
-                Some(Err(FsError::Failed(what))) if before.is_none() => {
-                    log::error!("{what}");
-                    damaged.push((id, what));
+            let (what, passing) = match read {
+                Some(Ok(new)) => {
+                    changed = true;
+                    shown.push(new);
+                    continue;
                 }
-                Some(Err(error)) => {
-                    log::error!("{error}");
-                    damaged.push((id, error.to_string()));
-                }
+                Some(Err(FsError::Failed(what))) => (what, true),
+                Some(Err(error)) => (error.to_string(), false),
                 // Forgotten since it was listed.
-                None => {}
+                None => continue,
+            };
+            if !known.contains_key(&id) {
+                log::error!("{what}");
+                changed = true;
             }
+            unreadable.push(Unreadable { id, what, passing });
         }
-        Ok(Some(Catalog::build(shown, damaged, before)))
+        changed |= before.is_none_or(|before| before.unreadable.len() != unreadable.len());
+        Ok(changed.then(|| Catalog::build(shown, unreadable, before)))
     }
 
     /// Reads snapshots, with several threads where there are many.
@@ -277,7 +300,10 @@ impl Catalogs {
         let one = |id: &SnapshotId| match self.shelf.snapshot(id) {
             Ok(snapshot) => Some(show(*id, snapshot)),
             Err(RepoError::NoSnapshot { .. }) => None,
-            Err(error) => Some(Err(FsError::Failed(format!("snapshot {}: {error}", id.short())))),
+            Err(error) => {
+                let what = format!("snapshot {}: {error}", id.short());
+                Some(Err(if error.is_damage() { FsError::Damaged(what) } else { FsError::Failed(what) }))
+            }
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(ids.len() / 64 + 1);
         let share = ids.len().div_ceil(threads).max(1);

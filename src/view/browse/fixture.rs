@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Browse, BrowseOptions, Catalog, Chooser, Owners, Room, Shelf};
 use crate::base::{SnapshotId, Timestamp};
 use crate::repo::{ChunkSink, Class, MemoryChunks, RepoError, Snapshot, Totals};
+use crate::store::{ObjectName, StoreError};
 use crate::tree::{Body, Content, DirBuilder, Meta, Node, Piece, Stored, Xattr, encode_node};
 
 /// A repository's snapshots, as far as browsing sees them.
@@ -13,6 +14,8 @@ use crate::tree::{Body, Content, DirBuilder, Meta, Node, Piece, Stored, Xattr, e
 pub(crate) struct Library {
     pub(crate) chunks: Arc<MemoryChunks>,
     snapshots: Mutex<BTreeMap<SnapshotId, Snapshot>>,
+    /// A snapshot that cannot be read, and whether it is damaged or the store fails.
+    pub(crate) lost: Mutex<Option<(SnapshotId, bool)>>,
     /// How often snapshots were listed.
     pub(crate) listed: std::sync::atomic::AtomicU64,
 }
@@ -148,7 +151,11 @@ impl Shelf for Library {
     }
 
     fn snapshot(&self, id: &SnapshotId) -> Result<Snapshot, RepoError> {
-        self.table().get(id).cloned().ok_or(RepoError::NoSnapshot { id: *id })
+        match *self.lost.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((lost, true)) if lost == *id => Err(RepoError::damaged(&ObjectName::config(), "a flipped bit")),
+            Some((lost, false)) if lost == *id => Err(StoreError::Injected { place: "store".into() }.into()),
+            _ => self.table().get(id).cloned().ok_or(RepoError::NoSnapshot { id: *id }),
+        }
     }
 
     fn room(&self) -> Result<Room, RepoError> {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use quick_cache::sync::Cache;
 
 use self::catalog::Catalogs;
-pub use self::catalog::{Catalog, Room, Shelf, Shown};
+pub use self::catalog::{Catalog, Room, Shelf, Shown, Unreadable};
 use self::diff::{Diffs, PartDir};
 use self::history::Histories;
 pub use self::neighbours::Around;

@@ -1,3 +1,5 @@
+//! The filesystem driven without a kernel, over snapshots in memory.
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -221,6 +223,36 @@ fn snapshots_come_and_go_in_a_running_mount() {
 }
 
 #[test]
+fn a_snapshot_that_cannot_be_read_is_an_error_by_its_id_and_comes_back_when_it_can() {
+    let (library, browse) = two_snapshots();
+    let id = library.add(5, "lost", &[], vec![("x", File("x"))]);
+    for damaged in [true, false] {
+        *library.lost.lock().unwrap() = Some((id, damaged));
+        let browse = library.browse();
+        assert_eq!(names(&browse, "snapshots").len(), 2);
+        let error = find(&browse, &format!("ids/{}", id.short()));
+        assert!(matches!(&error, Err(FsError::Failed(line)) if line.contains(&id.short())), "{error:?}");
+        *library.lost.lock().unwrap() = None;
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        let back = names(&browse, "snapshots").len();
+        assert_eq!(back, if damaged { 2 } else { 3 }, "objects do not change, stores do");
+    }
+    assert_eq!(names(&browse, "hosts"), ["lost", "one", "two"]);
+}
+
+#[test]
+fn ten_thousand_snapshots_are_no_burden() {
+    let library = Library::new();
+    for i in 0..10_000 {
+        library.add(i * 60, &format!("host-{}", i % 7), &["t"], vec![("x", File("x"))]);
+    }
+    let browse = library.browse();
+    assert_eq!(names_by(&browse, "snapshots", 100).len(), 10_000);
+    assert_eq!(names(&browse, "hosts").len(), 7);
+    assert_eq!(names_by(&browse, "history/x", 100).len(), 1);
+}
+
+#[test]
 fn history_has_each_version_once_and_leads_to_everything_that_ever_was() {
     let (_library, browse) = two_snapshots();
     let [first, second] = &names(&browse, "snapshots")[..] else { panic!() };
@@ -311,6 +343,29 @@ fn damage_is_named_and_the_rest_stays_readable() {
     let error = browse.read(bad.ino, 0, 100, &mut Vec::new());
     assert!(matches!(&error, Err(FsError::Damaged(line)) if line.contains("/bad")), "{error:?}");
     assert_eq!(read(&browse, &format!("{top}/good")), "whole");
+}
+
+#[test]
+fn small_files_that_follow_are_given_whole_and_in_order() {
+    let library = Library::new();
+    let tree = vec![
+        ("a", File("aa")),
+        ("b", File("bbb")),
+        ("c", Dir(vec![])),
+        ("d", File("")),
+        ("e", File("eeee")),
+        ("f", File("f")),
+    ];
+    library.add(0, "h", &[], tree);
+    let browse = library.browse();
+    let top = format!("snapshots/{}", names(&browse, "snapshots")[0]);
+    let number = |name: &str| find(&browse, &format!("{top}/{name}")).unwrap().ino;
+    let mut given = Vec::new();
+    let around = browse.following(number("a"), 7, 0, &mut |ino, data| given.push((ino, data.to_vec()))).unwrap();
+    assert_eq!(given, [(number("b"), b"bbb".to_vec()), (number("e"), b"eeee".to_vec())]);
+    assert_eq!((around.files, around.next), (2, Some(number("f"))));
+    assert_eq!(browse.directory_of(number("a")), browse.directory_of(number("f")));
+    assert_eq!(browse.directory_of(1), None);
 }
 
 #[test]

@@ -274,10 +274,10 @@ fn by_id(catalog: &Catalog, prefix: &str) -> Result<Arc<Shown>, FsError> {
         return Err(FsError::NotFound);
     }
     let mut shown = catalog.shown.iter().filter(|shown| shown.id.to_string().starts_with(prefix));
-    let mut damaged = catalog.damaged.iter().filter(|(id, _)| id.to_string().starts_with(prefix));
-    match (shown.next(), shown.next(), damaged.next()) {
+    let mut unreadable = catalog.unreadable.iter().filter(|lost| lost.id.to_string().starts_with(prefix));
+    match (shown.next(), shown.next(), unreadable.next()) {
         (Some(one), None, None) => Ok(one.clone()),
-        (None, _, Some((_, what))) => Err(FsError::Damaged(what.clone())),
+        (None, _, Some(lost)) => Err(FsError::Failed(lost.what.clone())),
         _ => Err(FsError::NotFound),
     }
 }
