@@ -54,6 +54,7 @@ impl Place {
             user: b"u".to_vec(),
             paths: vec![b"/x".to_vec()],
             tags: vec!["t".into()],
+            time: None,
         };
         open_stage(&self.repo, StageHome::create(&self.state(), new).unwrap()).unwrap()
     }
