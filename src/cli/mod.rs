@@ -54,6 +54,18 @@ use session::{Global, Session};
     disable_help_subcommand = true,
     max_term_width = 100,
     after_long_help = "\
+Environment:
+  SNAPFOLD_REPOSITORY, SNAPFOLD_REPOSITORY_FILE
+         where the repository is, or a file that says so
+  SNAPFOLD_PASSWORD_FILE, SNAPFOLD_PASSWORD_COMMAND, SNAPFOLD_PASSWORD
+         where the password comes from, at most one of them; else it is asked for
+  SNAPFOLD_CACHE_DIR, SNAPFOLD_STATE_DIR
+         where caches are kept, and stages with their logs
+  SNAPFOLD_LOG
+         what is logged, as in `debug` or `snapfold::repo=trace`
+
+A flag goes before the environment.
+
 Exit codes:
   0    done
   1    failed, or the command line made no sense
@@ -180,6 +192,68 @@ mod tests {
     #[test]
     fn a_password_is_never_an_argument() {
         assert!(parse("snapfold init --password secret").is_err());
+    }
+
+    #[test]
+    fn command_lines_as_people_write_them_are_understood() {
+        for line in [
+            "init --kdf-memory 64M --kdf-passes 2",
+            "backup /a /b -e *.o --iexclude X --exclude-file f --exclude-caches -x --tag a,b --tag c -n -f",
+            "backup --exclude-if-present .nobackup:x --exclude-larger-than 1G --ignore-file .gitignore /a",
+            "backup --host h --time 2026-11-20 --parent latest --skip-if-unchanged --no-scan a",
+            "backup --stdin --stdin-filename x.sql",
+            "backup --files-from - --files-from-raw x",
+            "mount /mnt",
+            "mount latest:/etc /mnt --foreground --allow-other --owner 0:0 --threads 4 --log-file l",
+            "stage /mnt --from latest~2:/a --tag t --host h --time @5 --path /p --spool s",
+            "stage --resume 1a2b /mnt",
+            "umount /mnt",
+            "commit 1a2b --spool s",
+            "snapshot /mnt",
+            "discard 1a2b 3c4d --force",
+            "stages --all --json",
+            "snapshots latest --host a --tag b,c --path /x --latest 3",
+            "ls",
+            "ls latest:/a -l -R",
+            "cat latest:/a 1a:/b",
+            "dump latest:/a",
+            "find *.c -i --type file --newer 2026-01-01 --larger 1M -s latest",
+            "diff latest~1 latest --metadata",
+            "restore latest:/a -t /tmp/x -i *.c -e *.o --delete --verify",
+            "stats latest --host a",
+            "check --read-data",
+            "generate bash",
+        ] {
+            let parsed = parse(&format!("snapfold {line}"));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn command_lines_that_make_no_sense_are_refused() {
+        for line in [
+            "",
+            "backup --stdin /a",
+            "backup --time yesterday /a",
+            "backup --exclude-larger-than big /a",
+            "mount",
+            "mount a b c",
+            "mount --threads 0 /mnt",
+            "stage",
+            "stage --from latest --resume 1a /mnt",
+            "stage --resume 1a --time now /mnt",
+            "restore latest",
+            "restore latest -t /x -n --verify",
+            "ls -0 --json",
+            "cat",
+            "discard",
+            "diff latest",
+            "find --type door",
+            "generate cobol",
+            "snapshots -q -v",
+        ] {
+            assert!(parse(&format!("snapfold {line}")).is_err(), "{line}");
+        }
     }
 
     #[test]

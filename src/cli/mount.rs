@@ -37,6 +37,7 @@ use crate::view::browse::Owners;
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,
+    override_usage = "snapfold mount [OPTIONS] [SNAPSHOT[:PATH]] MOUNTPOINT",
     after_long_help = "\
 Examples:
   snapfold mount /mnt/past
@@ -48,7 +49,7 @@ Examples:
 pub struct Mount {
     /// What to mount, and where
     #[arg(
-        value_names = ["[SNAPSHOT[:PATH]] MOUNTPOINT"],
+        value_name = "[SNAPSHOT[:PATH]] MOUNTPOINT",
         num_args = 1..=2,
         required = true,
         value_hint = ValueHint::DirPath

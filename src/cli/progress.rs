@@ -249,13 +249,14 @@ impl Shared {
             Some(total) => format!("{} of {}", format_size(done), format_size(total.max(done))),
             None => format_size(done),
         }];
-        parts.push(output::plural(self.get(self.measure.files), "file", "files"));
-        if let Some(rate) = rate.per_second() {
-            parts.push(format!("{}/s", format_size(rate as u64)));
-        }
+        // What matters least comes last, where a narrow terminal cuts it off.
         if let Some(left) = self.left(rate) {
             parts.push(format!("{} left", shown_duration(left)));
         }
+        if let Some(rate) = rate.per_second() {
+            parts.push(format!("{}/s", format_size(rate as u64)));
+        }
+        parts.push(output::plural(self.get(self.measure.files), "file", "files"));
         if let n @ 1.. = self.problems.load(Ordering::Relaxed) {
             parts.push(output::plural(n, "problem", "problems"));
         }

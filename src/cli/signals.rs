@@ -21,6 +21,10 @@ pub fn install() -> Result<(), Failure> {
     let asked = ASKED.get_or_init(Arc::default);
     let register = || -> io::Result<()> {
         for signal in [SIGINT, SIGTERM, SIGHUP] {
+            // `nohup` and shells that start something in the background mean it.
+            if is_ignored(signal) {
+                continue;
+            }
             // The order matters: the first signal finds the flag unset, and only then sets it.
             flag::register_conditional_shutdown(signal, Kind::Interrupted.code().into(), Arc::clone(asked))?;
             flag::register(signal, Arc::clone(asked))?;
@@ -28,6 +32,15 @@ pub fn install() -> Result<(), Failure> {
         Ok(())
     };
     register().map_err(|error| Failure::new(format!("cannot handle signals: {error}")))
+}
+
+fn is_ignored(signal: libc::c_int) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: asks for the present action alone; the result is initialized whether or not it is written.
+    unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction == libc::SIG_IGN
+    }
 }
 
 /// Whether a signal has asked for an end.
