@@ -67,6 +67,9 @@ pub fn check(
     Ok(check.report)
 }
 
+/// Packs that are looked at at once, each held in memory when its data is read.
+const THREADS_MOST: usize = 4;
+
 /// Lost chunks that are traced to snapshots and paths; of more, only the blocks are named.
 const TRACED_MOST: usize = 1 << 20;
 
@@ -101,24 +104,43 @@ impl Check<'_> {
         // Overlapping segments are rare, and packs are few: their ids fit in memory.
         let mut seen = HashSet::new();
         let mut damaged = Vec::new();
-        repo.each_listed_pack(
-            &mut |pack| {
+        let (jobs, queue) = crossbeam_channel::bounded::<PackEntry>(THREADS_MOST);
+        let (tell, audits) = crossbeam_channel::unbounded();
+        std::thread::scope(|scope| {
+            let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(THREADS_MOST);
+            for _ in 0..threads {
+                let (queue, tell, repo) = (queue.clone(), tell.clone(), &repo);
+                let work = move || {
+                    for pack in queue {
+                        let audit = repo.audit_pack(&pack, read_data);
+                        if tell.send((pack, audit)).is_err() {
+                            break;
+                        }
+                    }
+                };
+                let spawned = std::thread::Builder::new().name("check".to_owned()).spawn_scoped(scope, work);
+                spawned.map_err(|source| OpError::System { what: "a thread", source })?;
+            }
+            drop((queue, tell));
+            repo.each_listed_pack(
+                &mut |pack| {
+                    self.monitor.check()?;
+                    audits.try_iter().try_for_each(|(pack, audit)| self.audited(&pack, audit?, read_data))?;
+                    if seen.insert(pack.id) {
+                        // The threads take packs for as long as there are any.
+                        let ended = |_| OpError::System { what: "threads", source: std::io::Error::other("ended") };
+                        jobs.send(pack).map_err(ended)?;
+                    }
+                    Ok::<(), OpError>(())
+                },
+                &mut |id, error| damaged.push((id, error)),
+            )?;
+            drop(jobs);
+            audits.iter().try_for_each(|(pack, audit)| {
                 self.monitor.check()?;
-                if !seen.insert(pack.id) {
-                    return Ok(());
-                }
-                self.report.packs += 1;
-                for damage in repo.audit_pack(&pack, read_data)? {
-                    self.damaged_pack(&pack, damage);
-                }
-                if read_data {
-                    self.report.bytes_read += pack.size;
-                }
-                self.monitor.count(Counter::Bytes, pack.size);
-                Ok::<(), OpError>(())
-            },
-            &mut |id, error| damaged.push((id, error)),
-        )?;
+                self.audited(&pack, audit?, read_data)
+            })
+        })?;
         for (id, error) in damaged {
             self.find(Finding::of_object(ObjectName::new(Kind::Segment, id), what(&error)));
         }
@@ -138,6 +160,16 @@ impl Check<'_> {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn audited(&mut self, pack: &PackEntry, damages: Vec<PackDamage>, read_data: bool) -> Result<(), OpError> {
+        self.report.packs += 1;
+        if read_data {
+            self.report.bytes_read += pack.size;
+        }
+        self.monitor.count(Counter::Bytes, pack.size);
+        damages.into_iter().for_each(|damage| self.damaged_pack(pack, damage));
         Ok(())
     }
 

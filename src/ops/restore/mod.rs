@@ -4,6 +4,7 @@
 mod attributes;
 mod data;
 mod target;
+mod tidy;
 mod walk;
 mod work;
 

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::{FileType, Mode as Bits, mkdirat};
 
 use super::attributes::{Handle, is_hopeless};
-use super::target::{Dir, each_name, file_type, look, open_dir, remove_all};
+use super::target::{Dir, file_type, look, open_dir};
 use super::work::{Group, IN_THE_WAY, Job, Link, Mode, Report, Shared, clear, describe};
 use super::{Action, RestoreSummary, Step};
 use crate::base::{Counter, Monitor, Problem};
@@ -20,7 +20,7 @@ use crate::tree::{Body, DirRef, Listing, Node, Start, Stored};
 const OPEN_MOST: usize = 64;
 
 /// Where a directory of the snapshot is in the target.
-enum Place {
+pub(super) enum Place {
     Open(Arc<Dir>),
     /// It does not exist, and this is only a preview.
     Missing,
@@ -40,21 +40,21 @@ struct Frame<'a> {
 }
 
 pub struct Walker<'a, 'e> {
-    shared: &'a Shared<'a>,
-    stored: &'a Stored,
-    monitor: &'a dyn Monitor,
+    pub(super) shared: &'a Shared<'a>,
+    pub(super) stored: &'a Stored,
+    pub(super) monitor: &'a dyn Monitor,
     each: &'e mut dyn FnMut(&Step<'_>) -> Result<(), OpError>,
     jobs: Sender<Job>,
     reports: Receiver<Report>,
     stack: Vec<Frame<'a>>,
-    path: Vec<u8>,
+    pub(super) path: Vec<u8>,
     /// Files of which not all names were met yet.
     links: HashMap<u64, (Arc<Group>, u32)>,
     pub summary: RestoreSummary,
 }
 
 /// An error of the target that concerns one path, unless it means that nothing can be written any more.
-enum Trouble {
+pub(super) enum Trouble {
     Io(io::Error),
     InTheWay,
 }
@@ -285,72 +285,6 @@ impl<'a, 'e> Walker<'a, 'e> {
         Ok(if deviation.any() { Action::Attributes } else { Action::Keep })
     }
 
-    /// Removes what is in a directory of the target and not in the snapshot.
-    fn tidy(&mut self, place: &Place, dir: &DirRef, included: bool) -> Result<(), OpError> {
-        let request = self.shared.request;
-        let Place::Open(target) = place else { return Ok(()) };
-        if !request.delete || self.shared.mode == Mode::Verify {
-            return Ok(());
-        }
-        let (mut extra, mut failed) = (Vec::new(), None);
-        let listed = target.fd().and_then(|fd| {
-            each_name(&*fd, &mut |name| {
-                match self.stored.lookup(dir, name) {
-                    Ok(Some(_)) => {}
-                    Ok(None) => extra.push(name.to_vec()),
-                    Err(error) => {
-                        failed = Some(error);
-                        return Err(io::Error::other("stopped"));
-                    }
-                }
-                Ok(())
-            })
-        });
-        if let Some(error) = failed {
-            // What should be there is not known: nothing is removed.
-            let error = OpError::from(error);
-            return if error.is_damage() { Ok(()) } else { Err(error) };
-        }
-        if let Err(error) = listed {
-            return self.trouble(error.into());
-        }
-        let above = self.path.len();
-        for name in extra {
-            self.monitor.check()?;
-            if above > 0 {
-                self.path.push(b'/');
-            }
-            self.path.extend_from_slice(&name);
-            self.remove(target, &name, included)?;
-            self.path.truncate(above);
-        }
-        Ok(())
-    }
-
-    fn remove(&mut self, target: &Dir, name: &[u8], included: bool) -> Result<(), OpError> {
-        let request = self.shared.request;
-        let removed = (|| {
-            let fd = target.fd()?;
-            let is_dir = look(&fd, name)?.is_some_and(|stat| file_type(&stat) == FileType::Directory);
-            let wanted = included || request.include.matches(&self.path, is_dir);
-            if !wanted || request.exclude.matches(&self.path, is_dir) {
-                return Ok(false);
-            }
-            if self.shared.mode == Mode::Run {
-                remove_all(&*fd, name)?;
-            }
-            Ok(true)
-        })();
-        match removed {
-            Ok(true) => {
-                target.select();
-                self.step(Action::Delete, None)
-            }
-            Ok(false) => Ok(()),
-            Err(error) => self.trouble(Trouble::Io(error)),
-        }
-    }
-
     /// Hands an entry that is no directory to the workers.
     fn hand_out(&mut self, place: &Place, node: Arc<Node>) -> Result<(), OpError> {
         let Place::Open(dir) = place else {
@@ -427,7 +361,7 @@ impl<'a, 'e> Walker<'a, 'e> {
         }
     }
 
-    fn step(&mut self, action: Action, node: Option<&Node>) -> Result<(), OpError> {
+    pub(super) fn step(&mut self, action: Action, node: Option<&Node>) -> Result<(), OpError> {
         let path = self.path.clone();
         self.step_at(action, &path, node)
     }
@@ -451,7 +385,7 @@ impl<'a, 'e> Walker<'a, 'e> {
         (self.each)(&Step { action, path, node })
     }
 
-    fn trouble(&mut self, trouble: Trouble) -> Result<(), OpError> {
+    pub(super) fn trouble(&mut self, trouble: Trouble) -> Result<(), OpError> {
         match trouble {
             Trouble::Io(source) if is_hopeless(&source) => {
                 return Err(OpError::Target { path: self.path.clone(), source });
