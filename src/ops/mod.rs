@@ -17,7 +17,7 @@ mod sorted;
 mod stats;
 mod stdin;
 
-pub use backup::{BackupRequest, Outcome, Parent, backup, estimate, find_parent};
+pub use backup::{BackupRequest, Outcome, Parent, backup, estimate, find_parent, while_estimating};
 pub use catalogue::{Catalogue, Filter, Listed};
 pub use check::{CheckReport, CheckRequest, Finding, check};
 pub use diff::{Change, ChangeKind, Differences, diff};

@@ -8,10 +8,11 @@ mod walker;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::base::{Counter, Monitor, Silent, SnapshotId, StageId, Timestamp};
-use crate::repo::{ChunkSink, DryRun, Indexed, Repository, Snapshot, Totals, Writer};
+use crate::repo::{ChunkSink, DryRun, Indexed, RepoError, Repository, Snapshot, Totals, Writer};
 use crate::tree::{Body, Node, Source, Step, Stored, Walk, encode_node};
 
 use super::{Catalogue, Differences, Listed, OpError, root_of};
@@ -158,7 +159,11 @@ fn same_tree(one: &Node, other: &Node) -> bool {
 /// # Errors
 /// When the repository cannot be listed.
 pub fn find_parent(repo: &Repository, host: &[u8], paths: &[Vec<u8>]) -> Result<Option<Parent>, OpError> {
-    let catalogue = Catalogue::load(repo, &Silent)?;
+    let catalogue = match Catalogue::load(repo, &Silent) {
+        // Who may add snapshots and not read them reads all files instead.
+        Err(OpError::Repo(RepoError::WriteOnly)) => return Ok(None),
+        other => other?,
+    };
     let wanted = sorted(paths);
     let same = |listed: &&Listed| listed.snapshot.host == host && sorted(&listed.snapshot.paths) == wanted;
     let newest = catalogue.snapshots().iter().rev().find(same);
@@ -197,4 +202,39 @@ pub fn estimate<S: Source>(source: &S, monitor: &dyn Monitor) -> Result<(), OpEr
     monitor.expect(Counter::Files, files);
     monitor.expect(Counter::Bytes, bytes);
     Ok(())
+}
+
+/// Does `work` while another thread finds out what `monitor` is to expect, should that take longer than finding out.
+pub fn while_estimating<S: Source, T>(source: &S, monitor: &Arc<dyn Monitor>, work: impl FnOnce() -> T) -> T {
+    let ahead = Ahead { monitor: monitor.clone(), done: AtomicBool::new(false) };
+    std::thread::scope(|scope| {
+        let estimating = || {
+            // What went wrong will go wrong for the work, too, and is its to tell.
+            if let Err(error) = estimate(source, &ahead) {
+                log::debug!("no estimate: {error}");
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("estimate".to_owned()).spawn_scoped(scope, estimating) {
+            log::debug!("no estimate: {error}");
+        }
+        let result = work();
+        ahead.done.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+/// Passes on what is expected, until the work is done.
+struct Ahead {
+    monitor: Arc<dyn Monitor>,
+    done: AtomicBool,
+}
+
+impl Monitor for Ahead {
+    fn expect(&self, counter: Counter, total: u64) {
+        self.monitor.expect(counter, total);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.done.load(Ordering::Relaxed) || self.monitor.interrupted()
+    }
 }

@@ -303,5 +303,16 @@ fn an_estimate_reads_no_file() {
     fs::write(source.join("file"), "123").unwrap();
     let expected = Expected(std::sync::Mutex::default());
     estimate(&disk(&[&source]), &expected).unwrap();
-    assert_eq!(*expected.0.lock().unwrap(), [(Counter::Files, 2), (Counter::Bytes, 8)]);
+    let wanted = [(Counter::Files, 2), (Counter::Bytes, 8)];
+    assert_eq!(*expected.0.lock().unwrap(), wanted);
+    let expected = Arc::new(expected);
+    let monitor = expected.clone() as Arc<dyn Monitor>;
+    let until_told = || {
+        while expected.0.lock().unwrap().len() < 4 {
+            std::thread::yield_now();
+        }
+        7
+    };
+    assert_eq!(while_estimating(&disk(&[&source]), &monitor, until_told), 7);
+    assert_eq!(expected.0.lock().unwrap()[2..], wanted);
 }
