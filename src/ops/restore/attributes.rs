@@ -81,7 +81,8 @@ impl Attributes {
     /// When it cannot be looked at.
     pub fn deviation(&self, handle: Handle<'_>, node: &Node) -> io::Result<Deviation> {
         let stat = handle.stat()?;
-        Ok(Deviation { xattrs: handle.xattrs()? != node.meta.xattrs, ..self.of_stat(&stat, node) })
+        let xattrs = differ(&handle.xattrs()?, &node.meta.xattrs);
+        Ok(Deviation { xattrs, ..self.of_stat(&stat, node) })
     }
 
     fn of_stat(&self, stat: &Stat, node: &Node) -> Deviation {
@@ -118,7 +119,7 @@ impl Attributes {
             let _ = handle.chown(stat.st_uid, self.owner(node).1);
         }
         match handle.xattrs() {
-            Ok(there) if there != node.meta.xattrs => {
+            Ok(there) if differ(&there, &node.meta.xattrs) => {
                 deviation.xattrs = true;
                 note("extended attributes", handle.set_xattrs(&there, &node.meta.xattrs));
             }
@@ -226,15 +227,13 @@ impl Handle<'_> {
     fn set_xattrs(self, there: &[Xattr], wanted: &[Xattr]) -> io::Result<()> {
         let path = self.path();
         let mut result = Ok(());
-        for extra in there.iter().filter(|xattr| wanted.iter().all(|wanted| wanted.name != xattr.name)) {
+        let extra = |xattr: &&Xattr| wanted.iter().all(|other| other.name != xattr.name);
+        for extra in there.iter().filter(extra).filter(|xattr| !is_of_the_system(&xattr.name)) {
             let removed = match self {
                 Self::Open(fd) => fremovexattr(fd, &extra.name[..]),
                 Self::Named(..) => lremovexattr(&path[..], &extra.name[..]),
             };
-            // Labels that the system itself gives to all files stay.
-            if !extra.name.starts_with(b"security.") || extra.name == b"security.capability" {
-                result = result.and(removed.map_err(|error| named(extra, error)));
-            }
+            result = result.and(removed.map_err(|error| named(extra, error)));
         }
         for xattr in wanted.iter().filter(|xattr| !there.contains(xattr)) {
             let set = match self {
@@ -261,6 +260,17 @@ impl Handle<'_> {
     }
 }
 
+/// Attributes that the system gives to files by itself, such as labels: nothing is wrong with what has them besides.
+fn is_of_the_system(name: &[u8]) -> bool {
+    name.starts_with(b"security.") && name != b"security.capability"
+        || name.starts_with(b"system.") && !name.starts_with(b"system.posix_acl_")
+}
+
+fn differ(there: &[Xattr], wanted: &[Xattr]) -> bool {
+    let stays = |xattr: &&Xattr| is_of_the_system(&xattr.name) && wanted.iter().all(|other| other.name != xattr.name);
+    !there.iter().filter(|xattr| !stays(xattr)).eq(wanted)
+}
+
 fn named(xattr: &Xattr, error: Errno) -> io::Error {
     let error = io::Error::from(error);
     io::Error::new(error.kind(), format!("{}: {error}", String::from_utf8_lossy(&xattr.name)))
@@ -285,4 +295,22 @@ fn sized(fill: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Er
 pub fn is_hopeless(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(errno, Some(Errno::NOSPC | Errno::DQUOT | Errno::ROFS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_the_system_gives_are_no_difference_and_others_are() {
+        let xattrs = |names: &[&str]| -> Vec<Xattr> {
+            names.iter().map(|name| Xattr { name: (*name).into(), value: b"v".to_vec() }).collect()
+        };
+        let wanted = xattrs(&["user.a", "user.b"]);
+        assert!(!differ(&xattrs(&["security.selinux", "system.nfs4_acl", "user.a", "user.b"]), &wanted));
+        for there in [&["user.a"][..], &["user.a", "user.b", "user.c"], &["security.capability", "user.a", "user.b"]] {
+            assert!(differ(&xattrs(there), &wanted), "{there:?}");
+        }
+        assert!(differ(&[], &xattrs(&["security.selinux"])));
+    }
 }

@@ -21,6 +21,8 @@ pub struct Dir {
     pub path: Vec<u8>,
     pub parent: Option<Arc<Dir>>,
     identity: (u64, u64),
+    /// Its permissions before it was made usable for its owner.
+    mode: u32,
     /// `None` while parked.
     fd: Mutex<Option<Arc<OwnedFd>>>,
     /// Whether something that was asked for is in it, or it is itself.
@@ -33,15 +35,21 @@ impl Dir {
         path: Vec<u8>,
         parent: Option<Arc<Dir>>,
         fd: OwnedFd,
+        mode: u32,
         selected: bool,
     ) -> io::Result<Self> {
         let identity = identity(&fd)?;
         let (fd, selected) = (Mutex::new(Some(Arc::new(fd))), selected.into());
-        Ok(Self { node, path, parent, identity, fd, selected })
+        Ok(Self { node, path, parent, identity, mode, fd, selected })
     }
 
     pub fn fd(&self) -> io::Result<Arc<OwnedFd>> {
         self.slot().clone().ok_or_else(|| io::Error::other("a directory was parked while in use"))
+    }
+
+    /// Its permissions as they were found.
+    pub fn mode(&self) -> u32 {
+        self.mode
     }
 
     /// Closes the descriptor of a directory that is far above the place being worked at.
@@ -103,11 +111,19 @@ pub fn open_dir(dir: impl AsFd, name: &[u8], may_change: bool) -> io::Result<Own
         }
         other => other?,
     };
-    if may_change && !rustix::process::geteuid().is_root() && fstat(&fd)?.st_mode & 0o700 != 0o700 {
-        // Not ours to change: what follows will fail and say so.
-        let _ = make_usable(&fd, 0o700);
+    if may_change {
+        prepare(&fd)?;
     }
     Ok(fd)
+}
+
+/// Lets its owner work in a directory, who is not root and so is bound by its permissions.
+pub fn prepare(dir: impl AsFd) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() && fstat(&dir)?.st_mode & 0o700 != 0o700 {
+        // Not ours to change: what follows will fail and say so.
+        let _ = make_usable(&dir, 0o700);
+    }
+    Ok(())
 }
 
 /// Adds permissions for the owner to what `fd`, which may be a mere path, is open on.

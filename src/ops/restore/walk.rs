@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::{FileType, Mode as Bits, mkdirat};
 
 use super::attributes::{Handle, is_hopeless};
-use super::target::{Dir, file_type, look, open_dir};
+use super::target::{Dir, file_type, look, open_dir, prepare};
 use super::work::{Group, IN_THE_WAY, Job, Link, Mode, Report, Shared, clear, describe};
 use super::{Action, RestoreSummary, Step};
 use crate::base::{Counter, Monitor, Problem};
@@ -91,7 +91,13 @@ impl<'a, 'e> Walker<'a, 'e> {
             None => Ok(Place::Missing),
             Some(fd) => fd
                 .try_clone()
-                .and_then(|fd| Dir::new(node, Vec::new(), None, fd, selected))
+                .and_then(|fd| {
+                    let mode = rustix::fs::fstat(&fd)?.st_mode & 0o7777;
+                    if self.shared.mode == Mode::Run {
+                        prepare(&fd)?;
+                    }
+                    Dir::new(node, Vec::new(), None, fd, mode, selected)
+                })
                 .map(|dir| Place::Open(Arc::new(dir)))
                 .map_err(|source| OpError::Target { path: Vec::new(), source }),
         };
@@ -265,23 +271,25 @@ impl<'a, 'e> Walker<'a, 'e> {
         }
         mkdirat(&fd, &node.name[..], Bits::RWXU)?;
         let new = open_dir(&fd, &node.name, true)?;
-        let dir = Dir::new(node.clone(), path_below(parent, node), Some(parent.clone()), new, true)?;
+        let dir = Dir::new(node.clone(), path_below(parent, node), Some(parent.clone()), new, 0o700, true)?;
         Ok((action, Place::Open(Arc::new(dir))))
     }
 
     fn open_existing(&self, parent: &Arc<Dir>, node: &Arc<Node>, selected: bool) -> io::Result<Option<Dir>> {
         let fd = parent.fd()?;
-        if look(&fd, &node.name)?.is_none_or(|stat| file_type(&stat) != FileType::Directory) {
+        let Some(stat) = look(&fd, &node.name)?.filter(|stat| file_type(stat) == FileType::Directory) else {
             return Ok(None);
-        }
+        };
         let fd = open_dir(&fd, &node.name, self.shared.mode == Mode::Run)?;
-        Dir::new(node.clone(), path_below(parent, node), Some(parent.clone()), fd, selected).map(Some)
+        let (path, mode) = (path_below(parent, node), stat.st_mode & 0o7777);
+        Dir::new(node.clone(), path, Some(parent.clone()), fd, mode, selected).map(Some)
     }
 
     /// Compares the attributes of a directory.
     fn look_at(&self, place: &Place, node: &Node) -> io::Result<Action> {
         let Place::Open(dir) = place else { return Ok(Action::Create) };
-        let deviation = self.shared.attributes.deviation(Handle::Open(&*dir.fd()?), node)?;
+        let mut deviation = self.shared.attributes.deviation(Handle::Open(&*dir.fd()?), node)?;
+        deviation.mode = dir.mode() != node.meta.mode;
         Ok(if deviation.any() { Action::Attributes } else { Action::Keep })
     }
 
@@ -289,6 +297,9 @@ impl<'a, 'e> Walker<'a, 'e> {
     fn hand_out(&mut self, place: &Place, node: Arc<Node>) -> Result<(), OpError> {
         let Place::Open(dir) = place else {
             self.count_met(&node);
+            if self.shared.mode == Mode::Verify {
+                self.problem(describe(Action::Create).to_owned());
+            }
             return self.step(Action::Create, Some(&node));
         };
         let link = self.link(&node);
