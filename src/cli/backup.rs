@@ -20,7 +20,7 @@ use crate::base::{Counter, Monitor, ObjectId, Timestamp};
 use crate::mount::mounts_below;
 use crate::ops::{self, BackupRequest, Outcome, Parent, StreamSource};
 use crate::repo::Indexed;
-use crate::tree::{Body, DiskSource, FilterOptions, Filters, Source, Step, TreeError, Walk};
+use crate::tree::{DiskSource, FilterOptions, Filters};
 
 /// Make a snapshot of directories
 ///
@@ -171,10 +171,12 @@ impl Backup {
         let monitor: Arc<dyn Monitor> = progress.clone();
         let outcome = if let Some(options) = filters {
             let source = DiskSource::new(&paths, Filters::new(&options)?)?;
+            let run = || ops::backup(&indexed, &source, parent.as_ref(), &request, &monitor);
             if progress.is_drawn() && !self.how.no_scan {
-                scan(paths, options, Arc::clone(&progress));
+                ops::while_estimating(&source, &monitor, run)?
+            } else {
+                run()?
             }
-            ops::backup(&indexed, &source, parent.as_ref(), &request, &monitor)?
         } else {
             let source = StreamSource::new(self.from.stdin_filename.as_bytes(), request.time, io::stdin())?;
             ops::backup(&indexed, &source, parent.as_ref(), &request, &monitor)?
@@ -280,37 +282,6 @@ impl Backup {
             return Err(Failure::new("--parent: a snapshot is wanted here, without a path"));
         }
         Ok(Some(Parent { id: selected.id, snapshot: selected.snapshot }))
-    }
-}
-
-/// Finds out how much there is, for the bar, while the backup is under way. It ends with the backup.
-fn scan(paths: Vec<PathBuf>, options: FilterOptions, progress: Arc<Progress>) {
-    let count = move || -> Result<(), TreeError> {
-        let source = DiskSource::new(&paths, Filters::new(&options)?)?;
-        let (mut files, mut bytes) = (0, 0);
-        for step in Walk::new(&source, &source.root()?)? {
-            if progress.is_finished() {
-                return Ok(());
-            }
-            // What cannot be had is the backup's to report.
-            if let Ok(Step::Met(entry)) = step
-                && !entry.node.is_dir()
-            {
-                files += 1;
-                bytes += if matches!(entry.node.body, Body::File(_)) { entry.node.meta.size } else { 0 };
-            }
-        }
-        progress.expect(Counter::Files, files);
-        progress.expect(Counter::Bytes, bytes);
-        Ok(())
-    };
-    let run = move || {
-        if let Err(error) = count() {
-            log::debug!("no total for the bar: {error}");
-        }
-    };
-    if let Err(error) = std::thread::Builder::new().name("scan".to_owned()).spawn(run) {
-        log::debug!("no total for the bar: {error}");
     }
 }
 

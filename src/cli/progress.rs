@@ -113,11 +113,6 @@ impl Progress {
         self.drawer.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Whether it is over.
-    pub fn is_finished(&self) -> bool {
-        self.shared.finished.load(Ordering::Relaxed)
-    }
-
     /// How many problems there were.
     pub fn problems(&self) -> u64 {
         self.shared.problems.load(Ordering::Relaxed)
