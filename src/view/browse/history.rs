@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::catalog::Catalog;
@@ -12,19 +13,32 @@ use crate::codec::wire::Put;
 use crate::tree::{Body, Node, Placed, Start, TreeError, encode_node};
 use crate::view::FsError;
 
-/// Paths whose versions are kept.
+/// Paths whose versions are kept...
 const PATHS: usize = 256;
+/// ...as long as they have so many versions together.
+const VERSIONS: u64 = 32_768;
 
 /// Distinct versions, oldest first; each as it is in the oldest snapshot that has it.
 pub(super) type Versions = Arc<Vec<Arc<Located>>>;
 
+/// Counts versions.
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<(u64, Vec<u8>), Versions> for Weight {
+    fn weight(&self, _key: &(u64, Vec<u8>), versions: &Versions) -> u64 {
+        versions.len() as u64 + 1
+    }
+}
+
+/// The versions of paths, by the catalog's generation.
 pub(super) struct Histories {
-    versions: Cache<(u64, Vec<u8>), Versions>,
+    versions: Cache<(u64, Vec<u8>), Versions, Weight>,
 }
 
 impl Histories {
     pub(super) fn new() -> Self {
-        Self { versions: Cache::new(PATHS) }
+        Self { versions: Cache::with_weighter(PATHS, VERSIONS, Weight) }
     }
 
     /// The versions of a path; empty where no snapshot has it.

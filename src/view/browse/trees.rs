@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::catalog::Shown;
@@ -12,11 +13,13 @@ use super::number::{self, Number, RANKS, Slots};
 use super::{Lifetime, Listed, Owners, diff::Part};
 use crate::base::ObjectId;
 use crate::codec::wire::Malformed;
-use crate::tree::{Body, Content, Node, Placed, Start, Stored, TreeError};
+use crate::tree::{Body, Content, Node, Piece, Placed, Start, Stored, TreeError};
 use crate::view::{Attr, FsError};
 
-/// Nodes kept. A node takes some hundred bytes.
+/// Nodes kept, if they are as most are...
 const NODES: usize = 16_384;
+/// ...and what all of them may take, in bytes.
+const NODE_BYTES: u64 = 8 << 20;
 
 /// What slots of inode numbers stand for.
 #[derive(Clone)]
@@ -34,6 +37,23 @@ pub(super) struct Located {
     pub(super) node: Arc<Node>,
 }
 
+/// Counts what a node takes beyond its fixed size, of which names, attributes and lists of pieces can make much.
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<(u32, u64), Arc<Located>> for Weight {
+    fn weight(&self, _key: &(u32, u64), located: &Arc<Located>) -> u64 {
+        let node = &*located.node;
+        let xattrs = node.meta.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len() + 48);
+        let body = match &node.body {
+            Body::File(content) => content.pieces.len() * size_of::<Piece>(),
+            Body::Symlink(target) => target.len(),
+            _ => 0,
+        };
+        (size_of::<Located>() + size_of::<Node>() + node.name.len() + body) as u64 + xattrs.sum::<usize>() as u64
+    }
+}
+
 /// A file with several names: the name by which it was met first, and how often the kernel was told of it.
 struct SharedFile {
     slot: u32,
@@ -44,7 +64,7 @@ struct SharedFile {
 pub(super) struct Trees {
     pub(super) stored: Stored,
     pub(super) slots: Slots<Slot>,
-    nodes: Cache<(u32, u64), Arc<Located>>,
+    nodes: Cache<(u32, u64), Arc<Located>, Weight>,
     shared: Mutex<HashMap<u64, SharedFile>>,
     owners: Owners,
     /// Slot and rank of the directory that is the mount's root, if one snapshot is mounted alone.
@@ -53,7 +73,14 @@ pub(super) struct Trees {
 
 impl Trees {
     pub(super) fn new(stored: Stored, owners: Owners) -> Self {
-        Self { stored, slots: Slots::new(), nodes: Cache::new(NODES), shared: Mutex::default(), owners, top: None }
+        Self {
+            stored,
+            slots: Slots::new(),
+            nodes: Cache::with_weighter(NODES, NODE_BYTES, Weight),
+            shared: Mutex::default(),
+            owners,
+            top: None,
+        }
     }
 
     pub(super) fn set_top(&mut self, top: &Located) {
