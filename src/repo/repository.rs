@@ -171,7 +171,8 @@ fn put_slot(
 /// Tries the password on every keyslot. Slots that cannot be tried count only if none opens.
 fn open_slot(store: &dyn Store, password: &[u8], repository: &RepositoryId) -> Result<(SlotId, Keys), RepoError> {
     let mut wrong = false;
-    let mut unusable = None;
+    let mut unusable = Vec::new();
+    let warn = |unusable: &[(String, RepoError)]| unusable.iter().for_each(|(what, _)| log::warn!("{what}"));
     for id in ids::<SlotId>(store, Kind::Key)? {
         let name = ObjectName::new(Kind::Key, id);
         let bytes = match store.get(&name) {
@@ -180,21 +181,29 @@ fn open_slot(store: &dyn Store, password: &[u8], repository: &RepositoryId) -> R
             other => other?,
         };
         match keyslot::open(&id, &bytes, password, repository) {
-            Ok(keys) => return Ok((id, keys)),
+            Ok(keys) => {
+                warn(&unusable);
+                return Ok((id, keys));
+            }
             Err(KeyslotError::WrongPassword) => wrong = true,
             Err(e) => {
-                log::warn!("{name}: {e}");
-                unusable = Some(match e {
+                let what = format!("{name}: {e}");
+                let error = match e {
                     KeyslotError::NewerFormat { version } => RepoError::NewerFormat { version },
                     e => RepoError::damaged(&name, e.to_string()),
-                });
+                };
+                unusable.push((what, error));
             }
         }
     }
-    if wrong {
-        return Err(RepoError::WrongPassword);
+    // What becomes the failure is said by it.
+    let failure = if wrong { None } else { unusable.pop() };
+    warn(&unusable);
+    match failure {
+        _ if wrong => Err(RepoError::WrongPassword),
+        Some((_, error)) => Err(error),
+        None => Err(RepoError::damaged(&ObjectName::config(), "no keyslot is left to open it with")),
     }
-    Err(unusable.unwrap_or_else(|| RepoError::damaged(&ObjectName::config(), "no keyslot is left to open it with")))
 }
 
 fn config_error(error: ConfigError) -> RepoError {

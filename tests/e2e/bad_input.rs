@@ -98,7 +98,7 @@ fn a_password_file_that_others_can_read_is_warned_of() {
 fn init_refuses_a_place_that_holds_anything() {
     let world = World::with_repository();
     let before = contents(&world.repo());
-    world.fails(INIT, FAILED, "not empty");
+    world.fails(INIT, FAILED, "repository already");
     assert_eq!(before, contents(&world.repo()));
 
     let world = World::new();

@@ -146,8 +146,9 @@ fn nothing_changed_is_no_snapshot_and_said() {
 /// The ids of stages that are not over, as `stages --json` lists them.
 pub fn stages(world: &World) -> Vec<String> {
     let listed = world.ok(&["stages", "--json"]).stdout;
-    let all = listed.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
-    let left = all.filter(|one| one["state"] != "committed");
+    let value: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    let all = value.as_array().expect("an array");
+    let left = all.iter().filter(|one| one["state"] != "committed");
     left.map(|one| one["id"].as_str().expect("an id").to_owned()).collect()
 }
 
