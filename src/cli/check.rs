@@ -33,7 +33,7 @@ impl Check {
         signals::install()?;
         let indexed = session.open_indexed()?;
         let style = session.style();
-        let measure = Measure { doing: "checking", bytes: Counter::BytesRead, files: Counter::Files };
+        let measure = Measure { doing: "checking", bytes: Counter::Bytes, files: Counter::Files };
         let progress = Progress::start(style, measure);
         let mut out = Out::new();
         let mut failed: Option<Failure> = None;

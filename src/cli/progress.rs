@@ -240,10 +240,13 @@ impl Shared {
         static WITHOUT: OnceLock<ProgressStyle> = OnceLock::new();
         let done = self.get(self.measure.bytes);
         let total = self.expected(self.measure.bytes).filter(|&total| total > 0);
-        let mut parts = vec![match total {
-            Some(total) => format!("{} of {}", format_size(done), format_size(total.max(done))),
-            None => format_size(done),
-        }];
+        let mut parts = Vec::new();
+        match total {
+            Some(total) => parts.push(format!("{} of {}", format_size(done), format_size(total.max(done)))),
+            // What an operation does not count need not be shown as nothing.
+            None if done == 0 => {}
+            None => parts.push(format_size(done)),
+        }
         // What matters least comes last, where a narrow terminal cuts it off.
         if let Some(left) = self.left(rate) {
             parts.push(format!("{} left", shown_duration(left)));
@@ -251,7 +254,9 @@ impl Shared {
         if let Some(rate) = rate.per_second() {
             parts.push(format!("{}/s", format_size(rate as u64)));
         }
-        parts.push(output::plural(self.get(self.measure.files), "file", "files"));
+        if let n @ 1.. = self.get(self.measure.files) {
+            parts.push(output::plural(n, "file", "files"));
+        }
         if let n @ 1.. = self.problems.load(Ordering::Relaxed) {
             parts.push(output::plural(n, "problem", "problems"));
         }
