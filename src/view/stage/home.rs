@@ -4,23 +4,17 @@
 //! `spool/`, `control.sock` while mounted, and `receipt.json` once committed.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::FlockOperation;
-use serde::{Deserialize, Serialize};
 
 use crate::base::{ObjectId, RepositoryId, SnapshotId, StageId, Timestamp};
 
+use super::about::{ABOUT, holder, io_at, lock, read_about, read_json, write_about, write_holder, write_json};
 use super::{Receipt, StageError};
 
-const ABOUT: &str = "stage.json";
-const LOCK: &str = "lock";
 const RECEIPT: &str = "receipt.json";
-/// The directory's layout and the journal's records; another number is refused.
-const FORMAT: u32 = 1;
 
 /// What a stage is laid over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,32 +65,6 @@ pub struct StageInfo {
 pub struct StageHome {
     info: StageInfo,
     lock: File,
-}
-
-#[derive(Serialize, Deserialize)]
-struct About {
-    format: u32,
-    created_secs: i64,
-    created_nanos: u32,
-    repository: String,
-    place: String,
-    base: Option<(String, Vec<u8>)>,
-    host: Vec<u8>,
-    user: Vec<u8>,
-    paths: Vec<Vec<u8>>,
-    tags: Vec<String>,
-    #[serde(default)]
-    time: Option<(i64, u32)>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Holder {
-    pid: u32,
-    mountpoint: Option<Vec<u8>>,
-}
-
-fn io_at(path: &Path) -> impl FnOnce(io::Error) -> StageError + '_ {
-    move |source| StageError::Io { path: path.to_owned(), source }
 }
 
 /// Where stages are kept: `spool` where given, else `SNAPFOLD_STATE_DIR`, else `$XDG_STATE_HOME/snapfold`, else
@@ -194,99 +162,6 @@ fn receipt_snapshot(dir: &Path, receipt: &Receipt) -> Result<Option<SnapshotId>,
     receipt.snapshot.as_ref().map(parse).transpose()
 }
 
-fn read_about(dir: &Path) -> Result<Option<(Timestamp, NewStage)>, StageError> {
-    let path = dir.join(ABOUT);
-    let Some(about) = read_json::<About>(&path)? else { return Ok(None) };
-    let damaged = |what: &str| StageError::Damaged { path: path.clone(), what: what.to_owned() };
-    if about.format != FORMAT {
-        return Err(damaged(&format!("written by another version of the program (format {})", about.format)));
-    }
-    let time = |(secs, nanos)| match nanos {
-        0..=999_999_999 => Ok(Timestamp::new(secs, nanos)),
-        _ => Err(damaged("no time")),
-    };
-    let base = match about.base {
-        Some((snapshot, path)) => {
-            Some(BaseRef { snapshot: snapshot.parse().map_err(|_| damaged("no snapshot id"))?, path })
-        }
-        None => None,
-    };
-    let new = NewStage {
-        repository: about.repository.parse().map_err(|_| damaged("no repository id"))?,
-        place: about.place,
-        base,
-        host: about.host,
-        user: about.user,
-        paths: about.paths,
-        tags: about.tags,
-        time: about.time.map(time).transpose()?,
-    };
-    Ok(Some((time((about.created_secs, about.created_nanos))?, new)))
-}
-
-fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>, StageError> {
-    match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io_at(path)(error)),
-        Ok(bytes) => match serde_json::from_slice(&bytes) {
-            Ok(value) => Ok(Some(value)),
-            Err(error) => Err(StageError::Damaged { path: path.to_owned(), what: error.to_string() }),
-        },
-    }
-}
-
-/// Writes a file that is durable and whole, or not there.
-fn write_json(dir: &Path, name: &str, value: &impl Serialize) -> Result<(), StageError> {
-    let path = dir.join(name);
-    let whole = || {
-        let new = dir.join(format!("{name}.new"));
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec_pretty(value)?)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        File::open(dir)?.sync_all()
-    };
-    whole().map_err(io_at(&path))
-}
-
-/// Who has a stage, if anyone.
-fn holder(dir: &Path, id: StageId) -> Result<Option<Holder>, StageError> {
-    let path = dir.join(LOCK);
-    let mut file = match File::open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(io_at(&path))?,
-    };
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(None),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes).map_err(io_at(&path))?;
-            // Between locking and writing, the daemon of a moment ago is still named, or nobody.
-            let parsed = serde_json::from_slice(&bytes);
-            if parsed.is_err() {
-                log::debug!("stage {} is being opened", id.short());
-            }
-            Ok(Some(parsed.unwrap_or(Holder { pid: 0, mountpoint: None })))
-        }
-        Err(error) => Err(io_at(&path)(error.into())),
-    }
-}
-
-fn lock(dir: &Path, id: StageId) -> Result<File, StageError> {
-    let path = dir.join(LOCK);
-    let options =
-        |file: &mut fs::OpenOptions| file.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = options(&mut File::options()).map_err(io_at(&path))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let pid = holder(dir, id)?.map_or(0, |holder| holder.pid);
-            Err(StageError::InUse { id: id.short(), pid })
-        }
-        Err(error) => Err(io_at(&path)(error.into())),
-    }
-}
-
 impl StageHome {
     /// Makes a new stage's directory and locks it.
     ///
@@ -302,20 +177,7 @@ impl StageHome {
         fs::DirBuilder::new().mode(0o700).create(&dir).map_err(io_at(&dir))?;
         let lock = lock(&dir, id)?;
         let created = Timestamp::now();
-        let about = About {
-            format: FORMAT,
-            created_secs: created.secs,
-            created_nanos: created.nanos,
-            repository: new.repository.to_string(),
-            place: new.place.clone(),
-            base: new.base.as_ref().map(|base| (base.snapshot.to_string(), base.path.clone())),
-            host: new.host.clone(),
-            user: new.user.clone(),
-            paths: new.paths.clone(),
-            tags: new.tags.clone(),
-            time: new.time.map(|time| (time.secs, time.nanos)),
-        };
-        write_json(&dir, ABOUT, &about)?;
+        write_about(&dir, created, &new)?;
         File::open(&stages).and_then(|dir| dir.sync_all()).map_err(io_at(&stages))?;
         let state = StageState::Open { pid: std::process::id(), mountpoint: None };
         let home = Self { info: StageInfo { id, dir, created, new, state }, lock };
@@ -349,16 +211,7 @@ impl StageHome {
     /// # Errors
     /// When it cannot be written.
     pub fn say(&self, mountpoint: Option<&Path>) -> Result<(), StageError> {
-        let mountpoint = mountpoint.map(|path| path.as_os_str().as_bytes().to_vec());
-        let holder = Holder { pid: std::process::id(), mountpoint };
-        let write = || {
-            let text = serde_json::to_vec(&holder)?;
-            let mut file = &self.lock;
-            file.set_len(0)?;
-            file.seek(io::SeekFrom::Start(0))?;
-            file.write_all(&text)
-        };
-        write().map_err(io_at(&self.info.dir.join(LOCK)))
+        write_holder(self.dir(), &self.lock, mountpoint)
     }
 
     pub fn info(&self) -> &StageInfo {

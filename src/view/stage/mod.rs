@@ -2,6 +2,7 @@
 //! object that is driven like a kernel drives a filesystem, and a source of a tree when it is committed. Knows nothing
 //! of FUSE and of how snapshots are made.
 
+mod about;
 mod acl;
 mod attrs;
 mod base;
@@ -9,11 +10,13 @@ mod bitmap;
 mod commit;
 mod create;
 mod data;
+mod durable;
 mod error;
 mod files;
 mod home;
 mod journal;
 mod listing;
+mod look;
 mod memo;
 mod overlay;
 mod receipt;
