@@ -70,6 +70,8 @@ impl Stage {
 
     /// Room on the spool's filesystem: what files may use of it.
     pub fn statfs(&self) -> Result<rustix::fs::StatVfs, FsError> {
+        // What was deleted a moment ago is no more in the way than it would be for a writer.
+        self.sweep()?;
         let mut space = self.spool.space()?;
         let free = self.free(true)? / space.f_frsize.max(1);
         space.f_bfree = space.f_bfree.min(free.saturating_add(space.f_bfree - space.f_bavail.min(space.f_bfree)));
