@@ -15,6 +15,7 @@ use crate::view::stage::{Receipt, Stage};
 use self::requests::StageFilesystem;
 use super::commit::{CommitError, commit_stage};
 use super::control::Control;
+use super::pulse::Pulse;
 use super::relay::Relay;
 use super::session::{Session, SessionOptions};
 
@@ -48,7 +49,8 @@ pub fn mount_stage(
     // Where only root can enter there is nothing to check, and the kernel need not ask for attributes to check by.
     let checks = options.allow_other || !rustix::process::geteuid().is_root();
     let notifier = Arc::new(OnceLock::new());
-    let filesystem = StageFilesystem::new(stage.clone(), checks, notifier.clone());
+    let pulse = Pulse::default();
+    let filesystem = StageFilesystem::new(stage.clone(), pulse.clone(), checks, notifier.clone());
     let session = Session::mount(
         filesystem,
         &SessionOptions {
@@ -60,7 +62,7 @@ pub fn mount_stage(
             nonempty: options.nonempty,
             threads: options.threads,
             read_ahead_kib: READ_AHEAD_KIB,
-            pulse: None,
+            pulse: Some(pulse),
             linger: Duration::from_millis(200),
         },
     )?;

@@ -20,6 +20,7 @@ use crate::base::Timestamp;
 use crate::mount::attributes::{file_attr, file_type, from_kernel};
 use crate::mount::control::STAGE_XATTR;
 use crate::mount::errno::errno;
+use crate::mount::pulse::Pulse;
 use crate::view::stage::{Caller, ROOT, RenameHow, SetAttr, SetHow, SetTime, Stage};
 use crate::view::{Attr, FsError};
 
@@ -31,6 +32,7 @@ const NO_HANDLE: FileHandle = FileHandle(0);
 
 pub(super) struct StageFilesystem {
     stage: Arc<Stage>,
+    pulse: Pulse,
     checks_permissions: bool,
     /// Tells the kernel of what it does not expect to change.
     notifier: Arc<OnceLock<Notifier>>,
@@ -39,13 +41,6 @@ pub(super) struct StageFilesystem {
 thread_local! {
     /// What a read collects, kept between requests.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Runs one request. A bug that panics costs that request (its reply object answers EIO when dropped), not the mount.
-fn shielded(request: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(request)).is_err() {
-        log::error!("a request failed by a bug of snapfold");
-    }
 }
 
 fn caller(req: &Request) -> Caller {
@@ -109,8 +104,21 @@ fn reply_xattr(value: Result<Vec<u8>, FsError>, size: u32, reply: ReplyXattr) {
 }
 
 impl StageFilesystem {
-    pub(super) fn new(stage: Arc<Stage>, checks_permissions: bool, notifier: Arc<OnceLock<Notifier>>) -> Self {
-        Self { stage, checks_permissions, notifier }
+    pub(super) fn new(
+        stage: Arc<Stage>,
+        pulse: Pulse,
+        checks_permissions: bool,
+        notifier: Arc<OnceLock<Notifier>>,
+    ) -> Self {
+        Self { stage, pulse, checks_permissions, notifier }
+    }
+
+    /// Runs one request. A bug that panics costs that request (its reply object answers EIO when dropped), not the mount.
+    fn shielded(&self, request: impl FnOnce()) {
+        self.pulse.beat();
+        if catch_unwind(AssertUnwindSafe(request)).is_err() {
+            log::error!("a request failed by a bug of snapfold");
+        }
     }
 
     /// An access control list changes the mode. A kernel that does not check by lists does not know that.
@@ -155,7 +163,7 @@ impl fuser::Filesystem for StageFilesystem {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        shielded(|| match self.stage.lookup(parent.0, name.as_bytes()) {
+        self.shielded(|| match self.stage.lookup(parent.0, name.as_bytes()) {
             Err(FsError::NotFound) => reply.entry(&LONG, &file_attr(&negative()), Generation(0)),
             other => reply_entry(other, reply),
         });
@@ -164,7 +172,7 @@ impl fuser::Filesystem for StageFilesystem {
     fn forget(&self, _req: &Request, _ino: INodeNo, _nlookup: u64) {}
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        shielded(|| reply_attr(self.stage.getattr(ino.0), reply));
+        self.shielded(|| reply_attr(self.stage.getattr(ino.0), reply));
     }
 
     fn setattr(
@@ -186,11 +194,11 @@ impl fuser::Filesystem for StageFilesystem {
         reply: ReplyAttr,
     ) {
         let set = SetAttr { mode, uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
-        shielded(|| reply_attr(self.stage.setattr(ino.0, &set, caller(req)), reply));
+        self.shielded(|| reply_attr(self.stage.setattr(ino.0, &set, caller(req)), reply));
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        shielded(|| match self.stage.readlink(ino.0) {
+        self.shielded(|| match self.stage.readlink(ino.0) {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(errno(&error)),
         });
@@ -198,24 +206,24 @@ impl fuser::Filesystem for StageFilesystem {
 
     fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
         let made = || self.stage.mknod(parent.0, name.as_bytes(), mode, umask, rdev.into(), caller(req));
-        shielded(|| reply_entry(made(), reply));
+        self.shielded(|| reply_entry(made(), reply));
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        shielded(|| reply_entry(self.stage.mkdir(parent.0, name.as_bytes(), mode, umask, caller(req)), reply));
+        self.shielded(|| reply_entry(self.stage.mkdir(parent.0, name.as_bytes(), mode, umask, caller(req)), reply));
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        shielded(|| reply_empty(self.stage.unlink(parent.0, name.as_bytes()), reply));
+        self.shielded(|| reply_empty(self.stage.unlink(parent.0, name.as_bytes()), reply));
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        shielded(|| reply_empty(self.stage.rmdir(parent.0, name.as_bytes()), reply));
+        self.shielded(|| reply_empty(self.stage.rmdir(parent.0, name.as_bytes()), reply));
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let target = target.as_os_str().as_bytes();
-        shielded(|| reply_entry(self.stage.symlink(parent.0, name.as_bytes(), target, caller(req)), reply));
+        self.shielded(|| reply_entry(self.stage.symlink(parent.0, name.as_bytes(), target, caller(req)), reply));
     }
 
     fn rename(
@@ -234,15 +242,15 @@ impl fuser::Filesystem for StageFilesystem {
             whiteout: flags.contains(RenameFlags::RENAME_WHITEOUT),
         };
         let (from, to) = ((parent.0, name.as_bytes()), (newparent.0, newname.as_bytes()));
-        shielded(|| reply_empty(self.stage.rename(from, to, how, caller(req)), reply));
+        self.shielded(|| reply_empty(self.stage.rename(from, to, how, caller(req)), reply));
     }
 
     fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        shielded(|| reply_entry(self.stage.link(ino.0, newparent.0, newname.as_bytes()), reply));
+        self.shielded(|| reply_entry(self.stage.link(ino.0, newparent.0, newname.as_bytes()), reply));
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        shielded(|| match self.stage.open_file(ino.0) {
+        self.shielded(|| match self.stage.open_file(ino.0) {
             Ok(()) => reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE),
             Err(error) => reply.error(errno(&error)),
         });
@@ -258,7 +266,7 @@ impl fuser::Filesystem for StageFilesystem {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        shielded(|| match self.stage.create(parent.0, name.as_bytes(), mode, umask, caller(req)) {
+        self.shielded(|| match self.stage.create(parent.0, name.as_bytes(), mode, umask, caller(req)) {
             Ok(attr) => reply.created(&LONG, &file_attr(&attr), Generation(0), NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE),
             Err(error) => reply.error(errno(&error)),
         });
@@ -275,7 +283,7 @@ impl fuser::Filesystem for StageFilesystem {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        shielded(|| {
+        self.shielded(|| {
             BUFFER.with_borrow_mut(|buffer| {
                 let size = size as usize;
                 if buffer.len() < size {
@@ -302,7 +310,7 @@ impl fuser::Filesystem for StageFilesystem {
         reply: ReplyWrite,
     ) {
         let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        shielded(|| match self.stage.write(ino.0, offset, data, kill) {
+        self.shielded(|| match self.stage.write(ino.0, offset, data, kill) {
             Ok(count) => reply.written(count as u32),
             Err(error) => reply.error(errno(&error)),
         });
@@ -323,11 +331,11 @@ impl fuser::Filesystem for StageFilesystem {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        shielded(|| reply_empty(self.stage.release(ino.0), reply));
+        self.shielded(|| reply_empty(self.stage.release(ino.0), reply));
     }
 
     fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        shielded(|| reply_empty(self.stage.fsync(ino.0, datasync), reply));
+        self.shielded(|| reply_empty(self.stage.fsync(ino.0, datasync), reply));
     }
 
     /// Listings keep nothing between requests; the kernel opens directories by itself.
@@ -336,7 +344,7 @@ impl fuser::Filesystem for StageFilesystem {
     }
 
     fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        shielded(|| {
+        self.shielded(|| {
             let mut given = false;
             let listed = self.stage.read_dir(ino.0, offset, false, &mut |entry| {
                 let name = OsStr::from_bytes(entry.name);
@@ -353,7 +361,7 @@ impl fuser::Filesystem for StageFilesystem {
     }
 
     fn readdirplus(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        shielded(|| {
+        self.shielded(|| {
             let mut given = false;
             let listed = self.stage.read_dir(ino.0, offset, true, &mut |entry| {
                 let name = OsStr::from_bytes(entry.name);
@@ -372,11 +380,11 @@ impl fuser::Filesystem for StageFilesystem {
     }
 
     fn fsyncdir(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        shielded(|| reply_empty(self.stage.fsync_dir(), reply));
+        self.shielded(|| reply_empty(self.stage.fsync_dir(), reply));
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        shielded(|| match self.stage.statfs() {
+        self.shielded(|| match self.stage.statfs() {
             Ok(space) => reply.statfs(
                 space.f_blocks,
                 space.f_bfree,
@@ -409,7 +417,7 @@ impl fuser::Filesystem for StageFilesystem {
             libc::XATTR_REPLACE => SetHow::Replace,
             _ => SetHow::Any,
         };
-        shielded(|| {
+        self.shielded(|| {
             let set = self.stage.setxattr(ino.0, name.as_bytes(), value, how, caller(req));
             self.list_changed(ino, name);
             reply_empty(set, reply);
@@ -417,7 +425,7 @@ impl fuser::Filesystem for StageFilesystem {
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        shielded(|| {
+        self.shielded(|| {
             let value = if self.own_xattr(ino, name) {
                 Ok(self.stage.home().dir().as_os_str().as_bytes().to_vec())
             } else {
@@ -428,7 +436,7 @@ impl fuser::Filesystem for StageFilesystem {
     }
 
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        shielded(|| {
+        self.shielded(|| {
             let mut names = Vec::new();
             let listed = self.stage.listxattr(ino.0, &mut |name| {
                 names.extend_from_slice(name);
@@ -439,7 +447,7 @@ impl fuser::Filesystem for StageFilesystem {
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        shielded(|| {
+        self.shielded(|| {
             let removed = self.stage.removexattr(ino.0, name.as_bytes());
             self.list_changed(ino, name);
             reply_empty(removed, reply);
@@ -475,11 +483,11 @@ impl fuser::Filesystem for StageFilesystem {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        shielded(|| reply_empty(self.stage.fallocate(ino.0, mode as u32, offset, length, caller(req)), reply));
+        self.shielded(|| reply_empty(self.stage.fallocate(ino.0, mode as u32, offset, length, caller(req)), reply));
     }
 
     fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        shielded(|| {
+        self.shielded(|| {
             let found = match (u64::try_from(offset), whence) {
                 (Ok(offset), libc::SEEK_DATA) => self.stage.seek(ino.0, offset, false),
                 (Ok(offset), libc::SEEK_HOLE) => self.stage.seek(ino.0, offset, true),
@@ -509,7 +517,7 @@ impl fuser::Filesystem for StageFilesystem {
         // The reply has 32 bits; whoever wants more asks again.
         let len = len.min(1 << 30);
         let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
-        shielded(|| match self.stage.copy_range(from, to, len, caller(req)) {
+        self.shielded(|| match self.stage.copy_range(from, to, len, caller(req)) {
             Ok(copied) => reply.written(copied as u32),
             Err(error) => reply.error(errno(&error)),
         });

@@ -228,31 +228,33 @@ impl Stage {
         }
         let ino = file.ino;
         self.room(4096, false)?;
-        let _numbers = self.change();
-        let mut loaded = self.load(ino)?;
-        let (atime, mtime, size) = (loaded.inode.atime, loaded.inode.mtime, loaded.inode.size);
-        let Kind::File(body) = &mut loaded.inode.kind else { return Err(FsError::Invalid) };
+        // The length of a file without a spool file changes only by getting one.
+        let inode = self.load(ino)?.inode;
         let spool = self.spool.create(ino)?;
-        body.spooled = true;
-        if emptied || size == 0 {
-            body.lower = None;
-        } else {
-            spool.set_len(size)?;
+        let shines = !emptied && inode.size > 0 && inode.file().is_some_and(|body| body.lower.is_some());
+        if shines {
+            spool.set_len(inode.size)?;
             // Without this, a power failure could leave a short spool file where the base file was whole.
             spool.sync_data()?;
             self.spool.sync_name(ino)?;
             file.name_synced.store(true, Ordering::Release);
         }
-        let mtime = if emptied { SetTime::Now } else { SetTime::At(mtime) };
-        let times = timestamps(Some(SetTime::At(atime)), Some(mtime));
+        let _numbers = self.change();
+        let mut loaded = self.load(ino)?;
+        let Kind::File(body) = &mut loaded.inode.kind else { return Err(FsError::Invalid) };
+        body.spooled = true;
+        if !shines {
+            body.lower = None;
+        }
+        let mtime = if emptied { SetTime::Now } else { SetTime::At(loaded.inode.mtime) };
+        let times = timestamps(Some(SetTime::At(loaded.inode.atime)), Some(mtime));
         rustix::fs::futimens(&spool, &times).map_err(io::Error::from)?;
-        let lower = body.lower.is_some();
         let mut batch = Batch::default();
         self.save(&mut batch, ino, &loaded)?;
         self.journal.write(batch)?;
         // Nobody else sets it while the setup lock is held.
         let _ = file.spool.set(spool);
-        if !lower {
+        if !shines {
             file.has_lower.store(false, Ordering::Release);
             *file.lower_mut() = None;
         }

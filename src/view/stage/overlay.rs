@@ -102,6 +102,10 @@ impl Stage {
         };
         stage.recover().map_err(|error| match error {
             FsError::Io(source) => StageError::Io { path: stage.home.dir().to_owned(), source },
+            FsError::NoSpace => {
+                let source = std::io::Error::from_raw_os_error(libc::ENOSPC);
+                StageError::Io { path: stage.home.dir().to_owned(), source }
+            }
             other => StageError::Damaged { path: stage.home.dir().join("journal"), what: other.to_string() },
         })?;
         let stage = Arc::new(stage);
