@@ -46,9 +46,15 @@ fn versions(world: &World) -> (PathBuf, PathBuf) {
         dir
     };
     let old = unpack(&debs[0], "old");
-    let new = unpack(debs.last().expect("a package"), "new");
+    let new = world.mkdir("new");
+    run(Command::new("cp").args(["-a", "--"]).arg(old.join(".")).arg(&new)).good();
     if debs.len() == 1 {
         change(&new);
+    } else {
+        // As a patch would have it: files that are equal in both versions keep their times.
+        let raw = unpack(debs.last().expect("a package"), "raw");
+        shell(&raw, &format!("rsync -rlpgoDc --delete ./ '{}/'", new.display()));
+        fs::remove_dir_all(raw).expect("rm");
     }
     (old, new)
 }
