@@ -3,6 +3,7 @@
 mod builder;
 mod chunks;
 mod content;
+mod differing;
 mod disk;
 mod encode;
 mod error;
@@ -21,6 +22,7 @@ mod walk;
 pub use builder::DirBuilder;
 pub use chunks::FileChunk;
 pub use content::{ContentReader, ContentWriter, Pieces};
+pub use differing::Differing;
 pub use disk::{DiskPlace, DiskSource};
 pub use encode::{check_node, decode_node, encode_node};
 pub use error::TreeError;
