@@ -1,9 +1,10 @@
-//! What changed between two stored trees. Subtrees with equal ids are equal and are not read.
+//! What changed between two stored trees. Subtrees with equal ids are equal and are not read, nor are pages that two
+//! versions of a directory share.
 
 use std::sync::Arc;
 
 use crate::base::Monitor;
-use crate::tree::{DirRef, Listing, Merge, Node, Pair, Placed, SideError, Start, Stored, merge_by_name};
+use crate::tree::{Differing, Node, Pair, Stored};
 
 use super::OpError;
 
@@ -78,13 +79,10 @@ pub fn diff(
             walk.stack.pop();
             continue;
         };
-        let pair = pair.map_err(|error| match error {
-            SideError::Left(error) | SideError::Right(error) => error,
-        })?;
-        let (from, to) = match pair {
-            Pair::Left(from) => (Some(from.node), None),
-            Pair::Right(to) => (None, Some(to.node)),
-            Pair::Both(from, to) => (Some(from.node), Some(to.node)),
+        let (from, to) = match pair? {
+            Pair::Left(from) => (Some(from), None),
+            Pair::Right(to) => (None, Some(to)),
+            Pair::Both(from, to) => (Some(from), Some(to)),
         };
         let above = walk.path.len();
         if let Some(node) = from.as_ref().or(to.as_ref()) {
@@ -102,10 +100,8 @@ pub fn diff(
     Ok(())
 }
 
-type Side<'a> = std::iter::Flatten<std::option::IntoIter<Listing<'a>>>;
-
 struct Frame<'a> {
-    pairs: Merge<Placed, Placed, Side<'a>, Side<'a>>,
+    pairs: Differing<'a>,
     /// The length of the path of the directory it is in.
     above: usize,
 }
@@ -135,11 +131,7 @@ impl Walk<'_, '_> {
         }
         let (from, to) = (from.and_then(|node| node.dir()), to.and_then(|node| node.dir()));
         if from.map(|dir| dir.id) != to.map(|dir| dir.id) {
-            let side = |dir: Option<&DirRef>| {
-                let listing = dir.map(|dir| self.stored.entries(dir, Start::Beginning));
-                listing.into_iter().flatten()
-            };
-            self.stack.push(Frame { pairs: merge_by_name(side(from), side(to)), above });
+            self.stack.push(Frame { pairs: self.stored.differing(from, to), above });
         }
         Ok(())
     }
