@@ -34,6 +34,11 @@ impl Stage {
         let owner = set.uid.is_some() || set.gid.is_some();
         let times = set.atime.is_some() || set.mtime.is_some();
         if set.mode.is_none() && !owner && !times {
+            // Nothing named at all: the kernel is about to change the data, has privileges taken away, and keeps the
+            // mode that it is told here.
+            if set.size.is_none() && !self.load(ino)?.inode.is_dir() {
+                self.drop_privileges(ino, caller.uid != 0)?;
+            }
             return self.getattr(ino);
         }
         let _numbers = self.change();
