@@ -110,7 +110,7 @@ fn split_paths(bytes: &[u8], separator: Separator) -> Vec<PathBuf> {
         Separator::Lines => part.trim_ascii(),
         Separator::Verbatim | Separator::Nul => part,
     });
-    let wanted = parts.filter(|part| !part.is_empty() && !(separator == Separator::Lines && part[0] == b'#'));
+    let wanted = parts.filter(|part| !part.is_empty() && (separator != Separator::Lines || part[0] != b'#'));
     wanted.map(|part| PathBuf::from(OsString::from_vec(part.to_vec()))).collect()
 }
 

@@ -20,9 +20,9 @@ use crate::tree::{Body, Node};
 /// Compares two snapshots, or directories in them, and shows what differs, a
 /// path a line, after one of these letters:
 ///
-///   +  added          M  other content
-///   -  removed        T  another type of entry
-///   U  other owner, mode, time or extended attributes (with --metadata)
+///     +  added          M  other content
+///     -  removed        T  another type of entry
+///     U  other owner, mode, time or extended attributes (with --metadata)
 ///
 /// Equal directories are recognized by their ids and not read.
 #[derive(Debug, Args)]
