@@ -39,9 +39,10 @@ use crate::tree::{DiskSource, FilterOptions, Filters};
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Patterns:
-  A pattern without a slash matches names anywhere, one with a slash matches paths; one that begins with a slash
-  matches paths from the root of the system. `*` and `?` match within a name, `**` any number of directories. Later
-  patterns outweigh earlier ones, and a pattern that begins with `!` takes back what was left out before.
+  A pattern without a slash matches names anywhere. One with a slash matches paths wherever
+  they end; one that begins with a slash matches paths from the root of the system. `*` and `?`
+  match within a name, `**` any number of directories. Later patterns outweigh earlier ones, and
+  a pattern that begins with `!` takes back what was left out before.
 
 Examples:
   snapfold backup ~/work --tag daily

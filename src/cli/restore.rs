@@ -30,8 +30,8 @@ use crate::ops::{self, Action, Patterns, RestorePlan, RestoreRequest, RestoreSum
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Patterns:
-  Those of gitignore, within what is restored: one without a slash matches names anywhere, one with a slash matches
-  paths from the root of what is restored.
+  Those of gitignore, within what is restored: one without a slash matches names anywhere, one
+  with a slash matches paths from the root of what is restored.
 
 Examples:
   snapfold restore latest --target /tmp/back
