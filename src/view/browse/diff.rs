@@ -237,21 +237,14 @@ fn attributes(dir: &Node) -> (u32, u32, u32, &[Xattr]) {
 fn any_below(trees: &Trees, kind: Kind, this: DirRef, other: DirRef) -> Result<bool, TreeError> {
     let mut pending = vec![(this, other)];
     while let Some((this, other)) = pending.pop() {
-        if this.id == other.id {
-            continue;
-        }
-        let (left, right) =
-            (trees.stored.entries(&this, Start::Beginning), trees.stored.entries(&other, Start::Beginning));
-        for pair in merge_by_name(left, right) {
-            match pair.map_err(|(SideError::Left(error) | SideError::Right(error))| error)? {
+        for pair in trees.stored.differing(Some(&this), Some(&other)) {
+            match pair? {
                 Pair::Left(_) if kind.with_one_sided() => return Ok(true),
                 Pair::Left(_) | Pair::Right(_) => {}
-                Pair::Both(a, b) => match (a.node.dir(), b.node.dir()) {
-                    (Some(_), Some(_)) if kind.with_changed() && attributes(&a.node) != attributes(&b.node) => {
-                        return Ok(true);
-                    }
+                Pair::Both(a, b) => match (a.dir(), b.dir()) {
+                    (Some(_), Some(_)) if kind.with_changed() && attributes(&a) != attributes(&b) => return Ok(true),
                     (Some(a), Some(b)) => pending.push((*a, *b)),
-                    _ if differs(trees, kind, &a.node, &b.node)? => return Ok(true),
+                    _ if differs(trees, kind, &a, &b)? => return Ok(true),
                     _ => {}
                 },
             }
