@@ -9,6 +9,9 @@ use crate::tree::{Listing, Node, Start, Stored, TreeError, decode_node};
 
 use super::{OpError, Selected};
 
+/// Is told each path and its node.
+pub type Each<'a> = dyn FnMut(&[u8], &Node) -> Result<(), OpError> + 'a;
+
 /// The root node of a snapshot.
 ///
 /// # Errors
@@ -41,7 +44,7 @@ pub fn list(
     dir: &Node,
     prefix: &[u8],
     recursive: bool,
-    each: &mut dyn FnMut(&[u8], &Node) -> Result<(), OpError>,
+    each: &mut Each<'_>,
     monitor: &dyn Monitor,
 ) -> Result<(), OpError> {
     let mut walk = StoredWalk::new(stored, dir, prefix);

@@ -63,7 +63,7 @@ impl Selector {
             return Self::with_path(text, end, Which::Before(before));
         }
         let end = text.iter().position(|&byte| byte == b':').unwrap_or(text.len());
-        let digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F');
+        let digit = |byte: &u8| byte.is_ascii_hexdigit();
         if end == 0 || end > 64 || !text[..end].iter().all(digit) {
             return Err(SelectError::Unreadable { text: lossy(text) });
         }

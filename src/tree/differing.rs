@@ -7,6 +7,9 @@ use std::sync::Arc;
 use super::page::{Child, Items, Page};
 use super::{DirRef, Node, Pair, Stored, TreeError};
 
+/// Nodes of one name that are not the same, or a node that one side alone has.
+pub type Differs = Pair<Arc<Node>, Arc<Node>>;
+
 impl Stored {
     /// The entries of two directories, by name, without those on pages that both have: all that differ are given, and
     /// some that do not. A side that is missing has no entries. After an `Err` item it ends.
@@ -90,7 +93,7 @@ impl Side {
 }
 
 impl Differing<'_> {
-    fn step(&mut self) -> Result<Option<Pair<Arc<Node>, Arc<Node>>>, TreeError> {
+    fn step(&mut self) -> Result<Option<Differs>, TreeError> {
         loop {
             self.left.leave_finished();
             self.right.leave_finished();
@@ -129,7 +132,7 @@ impl Differing<'_> {
 }
 
 impl Iterator for Differing<'_> {
-    type Item = Result<Pair<Arc<Node>, Arc<Node>>, TreeError>;
+    type Item = Result<Differs, TreeError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let step = match self.error.take() {

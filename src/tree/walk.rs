@@ -4,6 +4,7 @@ use super::{Entries, Entry, Source, TreeError};
 
 /// What a walk met.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a step is taken apart at once; boxing would cost an allocation a node")]
 pub enum Step<P> {
     /// An entry; what is below a directory follows, unless `Walk::skip_below` is called.
     Met(Entry<P>),

@@ -96,10 +96,7 @@ fn a_mount_takes_no_writes() {
         read_only(fs::rename(base.join("changed"), base.join("renamed")));
         read_only(fs::hard_link(base.join("changed"), base.join("linked")));
         read_only(std::os::unix::fs::symlink("x", base.join("link")));
-        read_only(fs::set_permissions(
-            base.join("changed"),
-            fs::Permissions::from(fs::metadata("/").expect("stat").permissions()),
-        ));
+        read_only(fs::set_permissions(base.join("changed"), fs::metadata("/").expect("stat").permissions()));
         assert_eq!(read(&base.join("changed")), "2\n");
         mount.umount();
     }

@@ -162,10 +162,11 @@ impl Handle<'_> {
 
     fn chown(self, uid: u32, gid: u32) -> io::Result<()> {
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        Ok(match self {
-            Self::Open(fd) => rustix::fs::fchown(fd, uid, gid)?,
-            Self::Named(dir, name) => chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?,
-        })
+        let done = match self {
+            Self::Open(fd) => rustix::fs::fchown(fd, uid, gid),
+            Self::Named(dir, name) => chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW),
+        };
+        Ok(done?)
     }
 
     fn chmod(self, node: &Node) -> io::Result<()> {
@@ -191,10 +192,11 @@ impl Handle<'_> {
             last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
             last_modification: Timespec { tv_sec: mtime.secs, tv_nsec: mtime.nanos.into() },
         };
-        Ok(match self {
-            Self::Open(fd) => futimens(fd, &times)?,
-            Self::Named(dir, name) => utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?,
-        })
+        let done = match self {
+            Self::Open(fd) => futimens(fd, &times),
+            Self::Named(dir, name) => utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW),
+        };
+        Ok(done?)
     }
 
     /// All extended attributes, sorted by name.

@@ -139,7 +139,7 @@ pub fn proc_path(fd: impl AsFd) -> String {
 }
 
 /// Opens the directory that `path` (below `root`) lies in, and gives its last name.
-pub fn open_above<'p>(root: impl AsFd, path: &'p [u8]) -> io::Result<(OwnedFd, &'p [u8])> {
+pub fn open_above(root: impl AsFd, path: &[u8]) -> io::Result<(OwnedFd, &[u8])> {
     let flags = OFlags::PATH | DIRECTORY;
     let mut fd = openat(root, ".", flags, Mode::empty())?;
     let mut names = path.split(|&byte| byte == b'/').peekable();

@@ -27,7 +27,7 @@ struct Parts {
 
 impl Parts {
     fn new(parts: &[Part], most: usize) -> Self {
-        Self { parts: parts.to_vec().into_iter(), rest: Vec::new(), most }
+        Self { parts: Vec::from(parts).into_iter(), rest: Vec::new(), most }
     }
 }
 
@@ -154,7 +154,7 @@ struct Comb {
 
 impl Data for Comb {
     fn next(&mut self, buf: &mut [u8]) -> io::Result<Run> {
-        let (tooth, is_data) = (self.at / 2, self.at % 2 == 0);
+        let (tooth, is_data) = (self.at / 2, self.at.is_multiple_of(2));
         if tooth == self.teeth {
             return Ok(Run::End);
         }

@@ -36,7 +36,7 @@ fn patterns_leave_out_names_paths_and_what_is_below() {
     let all = |exclude: &[&str], iexclude: &[&str]| {
         let options =
             FilterOptions { exclude: strings(exclude), iexclude: strings(iexclude), ..FilterOptions::default() };
-        paths(options, &[base.clone()])
+        paths(options, std::slice::from_ref(&base))
     };
     let rooted = format!("{}/target", base.display());
     assert_eq!(
@@ -110,13 +110,13 @@ fn gitignore_files_are_honoured_where_they_lie() {
     fs::write(base.join("src/.gitignore"), b"!a.log\r\ntmp/\n").unwrap();
     let options = |name: &str| FilterOptions { ignore_files: strings(&[name]), ..FilterOptions::default() };
     assert_eq!(
-        paths(options(".gitignore"), &[base.clone()]),
+        paths(options(".gitignore"), std::slice::from_ref(&base)),
         [".gitignore", "b.txt", "src", "src/.gitignore", "src/a.log", "src/build", "src/deep", "src/deep/a.log"]
     );
-    assert_eq!(paths(options(".otherignore"), &[base.clone()]).len(), 14);
+    assert_eq!(paths(options(".otherignore"), std::slice::from_ref(&base)).len(), 14);
     // Lines that mean nothing are told, and the others count.
     fs::write(base.join(".gitignore"), b"*.log\n\xff\n[\n").unwrap();
-    let source = DiskSource::new(&[base.clone()], filters(options(".gitignore"))).unwrap();
+    let source = DiskSource::new(std::slice::from_ref(&base), filters(options(".gitignore"))).unwrap();
     let (all, errors) = walk(&source);
     assert!(!all.contains_key(&b"a.log"[..]));
     assert!(!errors.is_empty() && errors.iter().all(TreeError::is_local), "{errors:?}");

@@ -208,7 +208,7 @@ fn a_tree_of_depth_1000_is_walked_with_few_descriptors() {
     let before = descriptors();
     let mut walk = Walk::new(&source, &source.root().unwrap()).unwrap();
     let (mut count, mut most) = (0, 0);
-    while let Some(step) = walk.next() {
+    for step in walk.by_ref() {
         if let Step::Met(entry) = step.unwrap() {
             count += 1;
             most = most.max(descriptors());
@@ -349,8 +349,8 @@ fn what_may_not_be_read_is_a_problem_of_its_own() {
     fs::write(path("closed/in"), b"x").unwrap();
     fs::write(path("open"), b"x").unwrap();
     fs::write(path("secret"), b"x").unwrap();
-    fs::set_permissions(path("closed"), fs::Permissions::from_mode(0)).unwrap();
-    fs::set_permissions(path("secret"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(path("closed"), fs::Permissions::from_mode(0o0)).unwrap();
+    fs::set_permissions(path("secret"), fs::Permissions::from_mode(0o0)).unwrap();
     let source = source(temp.path());
     // Filesystem rights belong to a thread: this one gives up root's.
     std::thread::scope(|scope| {

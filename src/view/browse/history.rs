@@ -57,8 +57,8 @@ impl Histories {
                 (0, roots)
             }
         };
-        for count in start..names.len() {
-            versions = below(trees, &versions, names[count])?;
+        for (count, name) in names.iter().enumerate().skip(start) {
+            versions = below(trees, &versions, name)?;
             self.versions.insert(key(count + 1), versions.clone());
         }
         Ok(versions)

@@ -79,13 +79,13 @@ impl Number {
         let with = |kind: u64, slot: u32, rest: u64| kind << KIND_SHIFT | u64::from(slot) << RANK_BITS | rest;
         match self {
             Self::Top(top) => top as u64 + 1,
-            Self::Host(hash) => HOST | hash % HOST,
-            Self::Tag(hash) => TAG | hash % HOST,
+            Self::Host(hash) => HOST | (hash % HOST),
+            Self::Tag(hash) => TAG | (hash % HOST),
             Self::Node { slot, rank } => with(0, slot, rank),
             Self::History { slot, rank } => with(HISTORY, slot, rank),
             Self::Version { slot, rank } => with(LINK, slot, rank),
             Self::Snapshot { slot, up } => with(LINK, slot, UPWARD + u64::from(up)),
-            Self::Shared(hash) => SHARED << KIND_SHIFT | hash % (1 << KIND_SHIFT),
+            Self::Shared(hash) => (SHARED << KIND_SHIFT) | (hash % (1 << KIND_SHIFT)),
         }
     }
 

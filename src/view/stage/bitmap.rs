@@ -63,7 +63,7 @@ impl Bitmap {
         let mut end = block + 1;
         while end < limit {
             // A group that has nothing set is passed over whole.
-            if !has && end % GROUP == 0 {
+            if !has && end.is_multiple_of(GROUP) {
                 let group = end / GROUP;
                 if !self.groups.contains_key(&group) {
                     end = match self.groups.range(group..).next() {

@@ -184,13 +184,13 @@ impl Stage {
         }
         let spool = self.spool_of(&file)?;
         if !file.shows_base() {
-            return Ok(write_some(spool, offset, data)?);
+            return write_some(spool, offset, data);
         }
         let mut lower = file.lower_mut();
-        let Some(lower) = &mut *lower else { return Ok(write_some(spool, offset, data)?) };
+        let Some(lower) = &mut *lower else { return write_some(spool, offset, data) };
         self.fill_edges(spool, lower, offset, end)?;
         let mut stop = offset + write_some(spool, offset, data)? as u64;
-        if stop < end && stop < lower.len && (offset % BLOCK == 0 || stop / BLOCK != offset / BLOCK) {
+        if stop < end && stop < lower.len && (offset.is_multiple_of(BLOCK) || stop / BLOCK != offset / BLOCK) {
             // The room ended within a block that has not been filled: it still belongs to the base.
             stop = stop / BLOCK * BLOCK;
             if stop <= offset {
@@ -286,11 +286,11 @@ impl Stage {
     pub(super) fn fill_edges(&self, spool: &File, lower: &LowerFile, start: u64, end: u64) -> Result<(), FsError> {
         let first = start / BLOCK;
         let last = (end - 1) / BLOCK;
-        if start % BLOCK != 0 {
+        if !start.is_multiple_of(BLOCK) {
             self.fill(spool, lower, first)?;
         }
-        let whole = end % BLOCK == 0 || end >= lower.len;
-        if !whole && (last != first || start % BLOCK == 0) {
+        let whole = end.is_multiple_of(BLOCK) || end >= lower.len;
+        if !whole && (last != first || start.is_multiple_of(BLOCK)) {
             self.fill(spool, lower, last)?;
         }
         Ok(())
