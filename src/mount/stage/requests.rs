@@ -113,7 +113,8 @@ impl StageFilesystem {
         Self { stage, pulse, checks_permissions, notifier }
     }
 
-    /// Runs one request. A bug that panics costs that request (its reply object answers EIO when dropped), not the mount.
+    /// Runs one request. A bug that panics costs that request (its reply object answers EIO when dropped), not the
+    /// mount.
     fn shielded(&self, request: impl FnOnce()) {
         self.pulse.beat();
         if catch_unwind(AssertUnwindSafe(request)).is_err() {

@@ -49,10 +49,12 @@ impl World {
         world
     }
 
-    /// A world whose commands an ordinary user runs.
+    /// A world whose commands an ordinary user runs, with a copy of the program: where it was built may be closed to
+    /// them.
     pub fn of_user(name: &str) -> Self {
         let mut world = Self::new();
         world.user = Some(name.to_owned());
+        fs::copy(env!("CARGO_BIN_EXE_snapfold"), world.path("snapfold")).expect("copy");
         run(Command::new("chown").args(["-R", name]).arg(&world.root)).good();
         world
     }
@@ -90,12 +92,11 @@ impl World {
 
     /// `snapfold ARGS...` in this world's environment and in nothing of the caller's.
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
-        let program = env!("CARGO_BIN_EXE_snapfold");
         let mut command = match &self.user {
-            None => Command::new(program),
+            None => Command::new(env!("CARGO_BIN_EXE_snapfold")),
             Some(user) => {
                 let mut command = Command::new("runuser");
-                command.args(["-u", user, "--", program]);
+                command.args(["-u", user, "--"]).arg(self.path("snapfold"));
                 command
             }
         };
