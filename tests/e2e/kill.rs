@@ -95,7 +95,7 @@ impl Ledger {
 fn load(stage: &Path, from: &Path, round: u64) -> Vec<Child> {
     let mut rsync = Command::new("rsync");
     let _ = fs::create_dir(stage.join("copy"));
-    rsync.args(["-aHAX", "--delete"]).arg(from).arg(stage.join("copy"));
+    rsync.args(["-aHAX", "--delete", "--modify-window=-1"]).arg(from).arg(stage.join("copy"));
     let mut all = vec![rsync];
     if let Some(fsx) = tool("fsx") {
         let mut fsx = Command::new(fsx);
@@ -164,7 +164,7 @@ fn a_stage_killed_at_any_moment_keeps_what_it_acknowledged() {
     ledger.settle(&stage.join("ledger"), "at the end");
     let _ = fs::remove_file(stage.join("fsx"));
     fs::create_dir_all(stage.join("copy")).expect("mkdir");
-    run(Command::new("rsync").args(["-aHAX", "--delete"]).arg(&source).arg(stage.join("copy"))).good();
+    run(Command::new("rsync").args(["-aHAX", "--delete", "--modify-window=-1"]).arg(&source).arg(stage.join("copy"))).good();
     compare::same_by_rsync(&source, &stage.join("copy/source"));
     let shown = compare::listing(stage.path(), Exact::Made);
     let snapshot = stage.commit();
