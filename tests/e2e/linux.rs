@@ -145,5 +145,6 @@ fn usr_comes_back() {
     mount.umount();
     let target = world.mkdir("target");
     world.ok(&["restore", "latest", "--target", target.to_str().expect("UTF-8")]);
-    compare::same(source, &target, Exact::Made);
+    // Files have names outside of /usr, and how many blocks map a large file depends on where it came to lie.
+    compare::same(source, &target, Exact::Inside);
 }

@@ -13,6 +13,9 @@ pub enum Exact {
     Made,
     /// As `Made`, but blocks of files may differ: the two sides are on different filesystems.
     Elsewhere,
+    /// As `Elsewhere`, but counts of links may differ: some of the names are outside of the tree. rsync compares which
+    /// names inside of it are one file.
+    Inside,
 }
 
 /// Asserts that two trees are equal: by rsync with checksums, and by what find prints of each entry.
@@ -59,6 +62,7 @@ pub fn listing(dir: &Path, exact: Exact) -> Vec<String> {
         Exact::Shown => ("%n %s %b", "%n %s %b"),
         Exact::Made => ("%n - -", "%n %s %b"),
         Exact::Elsewhere => ("- - -", "%n %s -"),
+        Exact::Inside => ("- - -", "- %s -"),
     };
     let print = |fields: &str, target: &str| format!(r"-printf '%y %m %U:%G %T@ {fields} %P -> {target}\0'");
     let script = format!(r"find . \( -type d {} \) -o {}", print(dirs, ""), print(others, "%l"));
