@@ -164,7 +164,8 @@ fn a_stage_killed_at_any_moment_keeps_what_it_acknowledged() {
     ledger.settle(&stage.join("ledger"), "at the end");
     let _ = fs::remove_file(stage.join("fsx"));
     fs::create_dir_all(stage.join("copy")).expect("mkdir");
-    run(Command::new("rsync").args(["-aHAX", "--delete", "--modify-window=-1"]).arg(&source).arg(stage.join("copy"))).good();
+    run(Command::new("rsync").args(["-aHAX", "--delete", "--modify-window=-1"]).arg(&source).arg(stage.join("copy")))
+        .good();
     compare::same_by_rsync(&source, &stage.join("copy/source"));
     let shown = compare::listing(stage.path(), Exact::Made);
     let snapshot = stage.commit();
