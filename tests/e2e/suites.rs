@@ -50,7 +50,7 @@ fn fsx_finds_every_byte_where_it_left_it() {
     let mount = world.mount(&[&id]);
     assert_eq!(sum, shell(mount.path(), "md5sum fsx1"));
     mount.umount();
-    // A file that begins in the base and is exercised further.
+    // A new file beside one of the base, which stays as it is. fsx empties its file first: none begins in the base.
     let stage = world.stage(&["--from", "latest"]);
     exercise(stage.path(), 2).good();
     assert_eq!(sum, shell(stage.path(), "md5sum fsx1"));
