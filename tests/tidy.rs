@@ -20,8 +20,13 @@ const FLOORS: [(&str, u32); 10] = [
 ];
 
 /// A library and the places that may name it.
-const KEEPERS: [(&str, &[&str]); 2] =
-    [("fuser", &["src/mount/"]), ("rocksdb", &["src/repo/index/", "src/repo/index.rs", "src/view/stage/"])];
+const KEEPERS: [(&str, &[&str]); 5] = [
+    ("fuser", &["src/mount/"]),
+    ("rocksdb", &["src/repo/index/", "src/repo/index.rs", "src/view/stage/"]),
+    ("opendal", &["src/store/s3/"]),
+    ("reqwest", &["src/store/s3/"]),
+    ("tokio", &["src/store/s3/"]),
+];
 
 /// What only the command line may do, since the library never prints and never exits.
 const PRINTING: [&str; 6] = ["println!", "eprintln!", "print!", "eprint!", "process::exit", "process::abort"];

@@ -62,6 +62,10 @@ ids! {
     PackId;
     /// Names an index segment: the BLAKE3 of its bytes.
     SegmentId;
+    /// Names a mark: the BLAKE3 of its bytes.
+    MarkId;
+    /// Names a lease: the BLAKE3 of its bytes.
+    LeaseId;
     /// Names a snapshot: the BLAKE3 of its object's bytes.
     SnapshotId;
     /// Names a keyslot: the BLAKE3 of its bytes.

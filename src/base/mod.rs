@@ -1,10 +1,14 @@
-//! Floor 1: ids, units, time, and the monitor that long operations report to. Knows nothing of repositories.
+//! Floor 1: ids, units, time, files of this machine, and the monitor that long operations report to. Knows nothing of repositories.
 
+pub mod files;
 mod id;
 mod monitor;
+pub mod parallel;
 mod time;
 pub mod units;
 
-pub use id::{ChunkId, IdError, ObjectId, PackId, RepositoryId, SegmentId, SlotId, SnapshotId, StageId};
+pub use id::{
+    ChunkId, IdError, LeaseId, MarkId, ObjectId, PackId, RepositoryId, SegmentId, SlotId, SnapshotId, StageId,
+};
 pub use monitor::{Counter, Interrupted, Monitor, Problem, Silent};
 pub use time::Timestamp;

@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 use super::failure::{Failure, shown_path};
 use crate::base::Timestamp;
 use crate::base::units;
+use crate::repo::{Holder, Lease, Repository};
 
 /// `now`, `2026-11-20`, `2026-11-20 10:00[:00]` in local time, RFC 3339 with an offset, or `@` and seconds since 1970.
 pub fn parse_time(text: &str) -> Result<Timestamp, String> {
@@ -35,6 +36,33 @@ pub fn parse_time(text: &str) -> Result<Timestamp, String> {
     Ok(std::time::SystemTime::from(exact).into())
 }
 
+/// A span of time such as `1y5m7d2h`: years, months, weeks, days and hours, each at most once and in this order.
+pub fn parse_span(text: &str) -> Result<jiff::Span, String> {
+    let refuse = || format!("not a span of time such as 7d or 1y5m7d2h: {text:?}");
+    let mut span = jiff::Span::new();
+    let (mut rest, mut units) = (text.trim(), "ymwdh");
+    if rest.is_empty() {
+        return Err(refuse());
+    }
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(refuse)?;
+        let number: i64 = rest[..end].parse().map_err(|_| refuse())?;
+        let unit = rest[end..].chars().next().ok_or_else(refuse)?;
+        let at = units.find(unit).ok_or_else(refuse)?;
+        units = &units[at + 1..];
+        let longer = match unit {
+            'y' => span.try_years(number),
+            'm' => span.try_months(number),
+            'w' => span.try_weeks(number),
+            'd' => span.try_days(number),
+            _ => span.try_hours(number),
+        };
+        span = longer.map_err(|_| refuse())?;
+        rest = &rest[end + 1..];
+    }
+    Ok(span)
+}
+
 pub fn parse_size(text: &str) -> Result<u64, String> {
     units::parse_size(text)
 }
@@ -54,6 +82,12 @@ pub fn host(given: Option<&OsStr>) -> Vec<u8> {
         Some(host) => host.as_bytes().to_vec(),
         None => rustix::system::uname().nodename().to_bytes().to_vec(),
     }
+}
+
+/// The right to work alone on a repository, in this process's name.
+pub fn lease(repository: &Repository, purpose: &str) -> Result<Lease, Failure> {
+    let holder = Holder { host: host(None), pid: std::process::id(), purpose: purpose.to_owned() };
+    Ok(Lease::take(repository, holder)?)
 }
 
 /// The user to write into a snapshot: a name, or a number where there is no name.
@@ -141,6 +175,17 @@ mod tests {
         assert!(parse_time("now").unwrap().secs > 1_700_000_000);
         for bad in ["", "yesterday", "@", "@x", "2026-13-01", "10:00"] {
             assert!(parse_time(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn spans_are_read_as_in_the_manual() {
+        let span = |text: &str| parse_span(text).map(jiff::Span::fieldwise);
+        let whole = jiff::Span::new().years(1).months(5).weeks(1).days(7).hours(2);
+        assert_eq!(span("1y5m1w7d2h"), Ok(whole.fieldwise()));
+        assert_eq!(span("7d"), Ok(jiff::Span::new().days(7).fieldwise()));
+        for bad in ["", "7", "d", "7x", "2h1d", "1d1d", "-1d", "999999999999999999999d", "99999999y"] {
+            assert!(parse_span(bad).is_err(), "{bad}");
         }
     }
 

@@ -162,8 +162,8 @@ impl Backup {
         let paths = if self.from.stdin { Vec::new() } else { self.all_paths()? };
         session.check_place()?;
         let own = session.own_dirs();
-        let repository = session.place()?.to_owned();
-        let filters = (!self.from.stdin).then(|| self.filters(&paths, &repository, &own)).transpose()?;
+        let repository = session.place()?.local().map(Path::to_owned);
+        let filters = (!self.from.stdin).then(|| self.filters(&paths, repository.as_deref(), &own)).transpose()?;
         let indexed = session.open_indexed()?;
         let request = self.request(&paths);
         let parent = self.parent(&indexed, &request)?;
@@ -216,7 +216,7 @@ impl Backup {
         Ok(paths)
     }
 
-    fn filters(&self, paths: &[PathBuf], repository: &Path, own: &[PathBuf]) -> Result<FilterOptions, Failure> {
+    fn filters(&self, paths: &[PathBuf], repository: Option<&Path>, own: &[PathBuf]) -> Result<FilterOptions, Failure> {
         let mut options = FilterOptions {
             exclude: self.leave_out.exclude.clone(),
             iexclude: self.leave_out.iexclude.clone(),
@@ -231,7 +231,7 @@ impl Backup {
         for path in paths {
             // What cannot be looked at is the source's matter to report.
             let Ok(real) = path.canonicalize() else { continue };
-            if real.starts_with(repository.canonicalize().unwrap_or_else(|_| repository.to_owned())) {
+            if repository.is_some_and(|dir| real.starts_with(dir.canonicalize().unwrap_or_else(|_| dir.to_owned()))) {
                 let what = format!("{}: this is the repository itself, or in it", shown_path(path));
                 return Err(Failure::new(what).hint("a repository is not backed up into itself"));
             }
@@ -266,7 +266,9 @@ impl Backup {
             paths,
             tags: args::tags(&self.about.tag),
             stage: None,
+            based_on: Vec::new(),
             program: PROGRAM.to_owned(),
+            problems_before: 0,
             force_read: self.how.force,
             skip_if_unchanged: self.how.skip_if_unchanged,
             dry_run: self.how.dry_run,

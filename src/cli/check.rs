@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::args::{parse_size, parse_span};
 use super::failure::{Done, Failure};
 use super::nodes::rooted;
 use super::output::{Object, Out, one_line, plural, shown};
@@ -10,27 +11,67 @@ use super::session::Session;
 use super::signals;
 use crate::base::units::format_size;
 use crate::base::{Counter, ObjectId};
-use crate::ops::{self, CheckRequest, Finding};
+use crate::ops::{self, CheckRequest, Finding, ReadData, Subset};
 
 /// Check the repository for damage
 ///
-/// Looks whether every snapshot, directory, chunk and pack that is needed is there, and says what of it is not as it
-/// should be, and which snapshots and paths that costs. With --read-data every byte of every pack is read and
-/// authenticated, too. Nothing is changed. Damage gives exit code 1.
+/// Looks whether every snapshot, directory, chunk, pack, index segment and keyslot that is needed is there, compares
+/// packs with their tables, and says what is not as it should be, and which snapshots and paths that costs. With
+/// --read-data every byte of every pack is read and authenticated, too; with --read-data-subset, those of some packs.
+/// Nothing is changed. Damage gives exit code 1.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   snapfold check
-  snapfold check --read-data")]
+  snapfold check --read-data
+  snapfold check --read-data --max-age 30d
+  snapfold check --read-data-subset 5%")]
 pub struct Check {
     /// Read and authenticate all data as well
     #[arg(long)]
     read_data: bool,
+    /// Read a part of the data: a share or a SIZE of it, those packs first that this machine did not read for longest;
+    /// or the Nth of M parts
+    #[arg(long, value_name = "PERCENT%|N/M|SIZE", value_parser = parse_subset, conflicts_with = "read_data")]
+    read_data_subset: Option<Subset>,
+    /// Do not read again what this machine has read and found whole within that time, as in 12h or 30d
+    #[arg(long, value_name = "DURATION", value_parser = parse_span)]
+    max_age: Option<jiff::Span>,
+}
+
+/// `5%`, `2/7`, or a size.
+fn parse_subset(text: &str) -> Result<Subset, String> {
+    let refuse = || format!("not a part of the data such as 5%, 2/7 or 10G: {text:?}");
+    if let Some(percent) = text.strip_suffix('%') {
+        let percent = percent.parse().ok().filter(|percent| *percent > 0.0 && *percent <= 100.0);
+        return percent.map(Subset::Percent).ok_or_else(refuse);
+    }
+    if let Some((n, of)) = text.split_once('/') {
+        let (n, of) = n.parse().ok().zip(of.parse().ok()).filter(|(n, of)| (1..=*of).contains(n)).ok_or_else(refuse)?;
+        return Ok(Subset::Part { n, of });
+    }
+    parse_size(text).ok().filter(|bytes| *bytes > 0).map(Subset::Bytes).ok_or_else(refuse)
 }
 
 impl Check {
+    fn request(&self) -> Result<CheckRequest, Failure> {
+        let subset = match self.read_data_subset {
+            None if self.read_data => Some(Subset::All),
+            other => other,
+        };
+        if subset.is_none() && self.max_age.is_some() {
+            return Err(Failure::new("--max-age is about reading data: use it with --read-data or --read-data-subset"));
+        }
+        let since =
+            self.max_age.map(|age| jiff::Zoned::now().checked_sub(age).map(|time| time.timestamp().as_second()));
+        let since = since.transpose().map_err(|error| Failure::new(format!("--max-age: {error}")))?;
+        Ok(CheckRequest { data: subset.map(|subset| ReadData { subset, since }) })
+    }
+
     pub fn run(self, mut session: Session) -> Result<Done, Failure> {
+        let request = self.request()?;
         signals::install()?;
+        session.bypass_cache();
         let indexed = session.open_indexed()?;
         let style = session.style();
         let measure = Measure { doing: "checking", bytes: Counter::Bytes, files: Counter::Files };
@@ -42,7 +83,7 @@ impl Check {
                 failed = show(&mut out, style.json, &finding).err();
             }
         };
-        let report = ops::check(&indexed, CheckRequest { read_data: self.read_data }, &mut each, &*progress)?;
+        let report = ops::check(&indexed, request, &mut each, &*progress)?;
         progress.finish();
         if let Some(failure) = failed {
             return Err(failure);
@@ -53,6 +94,9 @@ impl Check {
                     .put("snapshots", report.snapshots)
                     .put("packs", report.packs)
                     .put("unlisted_packs", report.unlisted_packs)
+                    .put("packs_read", report.packs_read)
+                    .put("packs_passed_over", report.packs_passed_over)
+                    .put("keyslots", report.keyslots)
                     .put("dirs", report.dirs)
                     .put("files", report.files)
                     .put("bytes_read", report.bytes_read)
@@ -60,13 +104,20 @@ impl Check {
             )?;
         } else if !style.quiet {
             out.line(&format!(
-                "{}, {}, {}, {}; {} read",
+                "{}, {}, {}, {}",
                 plural(report.snapshots, "snapshot", "snapshots"),
                 plural(report.dirs, "directory", "directories"),
                 plural(report.files, "file", "files"),
                 plural(report.packs, "pack", "packs"),
-                format_size(report.bytes_read),
             ))?;
+            if request.data.is_some() {
+                let passed_over = match report.packs_passed_over {
+                    0 => String::new(),
+                    count => format!("; {} not", plural(count, "pack", "packs")),
+                };
+                let read = plural(report.packs_read, "pack", "packs");
+                out.line(&format!("{read} read, {}{passed_over}", format_size(report.bytes_read)))?;
+            }
             if report.unlisted_packs > 0 {
                 let what = plural(report.unlisted_packs, "pack is", "packs are");
                 out.line(&format!("{what} left over from an interrupted backup, which does no harm"))?;
@@ -111,4 +162,20 @@ fn show(out: &mut Out, json: bool, finding: &Finding) -> Result<(), Failure> {
     }
     places.push(one_line(&finding.what));
     out.line(&format!("damage: {}", places.join(": ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_the_data_are_shares_fractions_and_sizes() {
+        assert_eq!(parse_subset("5%"), Ok(Subset::Percent(5.0)));
+        assert_eq!(parse_subset("0.5%"), Ok(Subset::Percent(0.5)));
+        assert_eq!(parse_subset("2/7"), Ok(Subset::Part { n: 2, of: 7 }));
+        assert_eq!(parse_subset("10G"), Ok(Subset::Bytes(10 << 30)));
+        for bad in ["", "%", "0%", "101%", "-5%", "nan%", "0/7", "8/7", "1/0", "/", "1/x", "0", "all"] {
+            assert!(parse_subset(bad).is_err(), "{bad}");
+        }
+    }
 }

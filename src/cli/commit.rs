@@ -95,5 +95,8 @@ fn unmounted(mut session: Session, info: &StageInfo, last: bool) -> Result<Done,
     progress.finish();
     let receipt = receipt.map_err(|error| Failure::from(error).hint(REMAINS))?;
     receipt::show(session.style(), &receipt)?;
+    if last {
+        stage.clear();
+    }
     Ok(if progress.problems() > 0 { Done::Partly } else { Done::Whole })
 }

@@ -8,7 +8,7 @@ use crate::base::{Interrupted, ObjectId, SnapshotId};
 use crate::mount::MountError;
 use crate::ops::{OpError, SelectError};
 use crate::repo::RepoError;
-use crate::store::StoreError;
+use crate::store::{self, ObjectName, StoreError};
 use crate::tree::TreeError;
 use crate::view::stage::StageError;
 
@@ -26,6 +26,16 @@ impl From<StoreError> for Failure {
             StoreError::Absent { .. } | StoreError::Short { .. } => {
                 failure.hint("the repository is damaged; `snapfold check` says what is affected")
             }
+            StoreError::Refused { .. } => failure.hint(
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile of ~/.aws that AWS_PROFILE names, say who \
+                 asks, and AWS_REGION where",
+            ),
+            StoreError::NoPlace { .. } => {
+                Self { kind: Kind::NoRepository, ..failure }.hint("make the bucket first; snapfold makes what is in it")
+            }
+            StoreError::Unavailable { .. } => {
+                failure.hint("nothing is lost: run it again when the server answers; --retry says how long to try")
+            }
             _ => failure,
         }
     }
@@ -38,14 +48,29 @@ impl From<RepoError> for Failure {
             RepoError::Interrupted(interrupted) => interrupted.into(),
             RepoError::Store(error) => error.into(),
             RepoError::NoRepository { .. } => {
-                Self::of(Kind::NoRepository, text).hint("`snapfold init` makes a repository of an empty directory")
+                Self::of(Kind::NoRepository, text).hint("`snapfold init` makes a repository of an empty place")
             }
             RepoError::NotVacant { .. } => {
-                Self::new(text).hint("`snapfold init` uses a directory that is empty or does not exist yet")
+                Self::new(text).hint("`snapfold init` uses a place that is empty or does not exist yet")
             }
+            RepoError::Leased { .. } => {
+                Self::of(Kind::Leased, text).hint("try again later; a lease that is not renewed ends after ten minutes")
+            }
+            RepoError::LeaseLost => Self::new(text).hint("nothing is lost: run it again"),
             RepoError::WrongPassword => Self::of(Kind::WrongPassword, text),
+            RepoError::NewerKeys { .. } => {
+                Self::new(text).hint("keys were rotated: whoever has the new ones can add this password again")
+            }
+            RepoError::OtherSlots { .. } => {
+                Self::new(text).hint("remove it with `snapfold key remove`, rotate, and add its password again")
+            }
+            RepoError::LastSlot { .. } => Self::new(text).hint("`snapfold key add` adds another first"),
+            RepoError::WriteOnly => Self::new(text).hint("another password of the repository is needed for this"),
             RepoError::NewerFormat { .. } | RepoError::UnknownFeature { .. } => {
                 Self::new(text).hint("use a newer snapfold; nothing was read or changed")
+            }
+            RepoError::Damaged { object: ObjectName { kind: store::Kind::Config | store::Kind::Key, .. }, .. } => {
+                Self::new(text).hint("nothing opens without it: put a copy of it back, see snapfold-recovery(7)")
             }
             RepoError::Damaged { .. } | RepoError::Missing { .. } => {
                 Self::new(text).hint("the repository is damaged; `snapfold check` says what is affected")
@@ -109,6 +134,13 @@ impl From<OpError> for Failure {
             OpError::NoPath { snapshot, path } => {
                 Self::new(format!("{}: not in snapshot {}", shown(&rooted(&path)), snapshot.short()))
                     .hint(format!("`snapfold ls {}` lists what is there", snapshot.short()))
+            }
+            OpError::Pruned { .. } => Self::new(error.to_string())
+                .hint("no snapshot was made: run it again, and see --grace in snapfold-prune(1)"),
+            OpError::Undeletable { .. } => Self::new(error.to_string())
+                .hint("nothing that is needed is lost; prune again from where objects may be deleted"),
+            OpError::DamagedSnapshot { .. } => {
+                Self::new(error.to_string()).hint("`snapfold check` says what else is affected")
             }
             other => Self::new(other.to_string()),
         }

@@ -3,13 +3,12 @@
 use clap::Args;
 
 use super::args::parse_size;
-use super::failure::{Done, Failure, shown_path};
+use super::failure::{Done, Failure};
 use super::output::{Object, Out};
 use super::session::Session;
 use crate::base::ObjectId;
 use crate::codec::KdfCost;
 use crate::repo::{Params, RepoError, Repository};
-use crate::store::Store;
 
 /// Make a new repository
 ///
@@ -28,6 +27,13 @@ Examples:
   snapfold init -r /srv/backup
   SNAPFOLD_PASSWORD_COMMAND='pass show backup' snapfold init -r /srv/backup")]
 pub struct Init {
+    #[command(flatten)]
+    cost: Cost,
+}
+
+/// What a guess at a password is to cost.
+#[derive(Debug, Clone, Args)]
+pub struct Cost {
     /// Memory that a guess at the password costs
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     kdf_memory: Option<u64>,
@@ -36,14 +42,24 @@ pub struct Init {
     kdf_passes: Option<u32>,
 }
 
+impl Cost {
+    pub fn get(&self) -> Result<KdfCost, Failure> {
+        let usual = KdfCost::default();
+        let memory = self.kdf_memory.map_or(u64::from(usual.memory_kib()), |bytes| bytes / 1024);
+        let memory = u32::try_from(memory).map_err(|_| Failure::new("--kdf-memory: at most 4G"))?;
+        KdfCost::new(memory, self.kdf_passes.unwrap_or(usual.passes()), usual.lanes())
+            .map_err(|error| Failure::new(error.to_string()))
+    }
+}
+
 impl Init {
     pub fn run(self, session: Session) -> Result<Done, Failure> {
-        let cost = self.cost()?;
+        let cost = self.cost.get()?;
         let store = session.store()?;
         // Said before a password is typed; `Repository::init` looks again.
         if !store.is_vacant()? {
             return Err(if session.check_place().is_ok() {
-                Failure::new(format!("{}: there is a repository already", shown_path(session.place()?)))
+                Failure::new(format!("{}: there is a repository already", session.place()?))
             } else {
                 RepoError::NotVacant { place: store.describe() }.into()
             });
@@ -54,25 +70,16 @@ impl Init {
         let mut out = Out::new();
         let place = session.place()?;
         if session.style().json {
-            use std::os::unix::ffi::OsStrExt;
             out.json(&Object::message("initialized").put("id", repository.id().to_string()).text(
                 "repository",
                 "repository_hex",
-                place.as_os_str().as_bytes(),
+                &place.bytes(),
             ))?;
         } else if !session.style().quiet {
-            out.line(&format!("repository {} made at {}", repository.id().short(), shown_path(place)))?;
+            out.line(&format!("repository {} made at {}", repository.id().short(), place))?;
             out.line("without its password nobody can read it: keep a copy of the password in another place")?;
         }
         out.finish()?;
         Ok(Done::Whole)
-    }
-
-    fn cost(&self) -> Result<KdfCost, Failure> {
-        let usual = KdfCost::default();
-        let memory = self.kdf_memory.map_or(u64::from(usual.memory_kib()), |bytes| bytes / 1024);
-        let memory = u32::try_from(memory).map_err(|_| Failure::new("--kdf-memory: at most 4G"))?;
-        KdfCost::new(memory, self.kdf_passes.unwrap_or(usual.passes()), usual.lanes())
-            .map_err(|error| Failure::new(error.to_string()))
     }
 }

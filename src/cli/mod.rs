@@ -3,17 +3,23 @@
 
 mod args;
 mod backup;
+mod cache;
 mod cat;
 mod check;
 mod commit;
+mod copy;
 mod daemon;
 mod diff;
 mod discard;
 mod failure;
 mod find;
+mod forget;
+mod from;
 mod generate;
 mod hints;
 mod init;
+mod key;
+mod location;
 mod ls;
 mod mount;
 mod mountpoint;
@@ -22,8 +28,11 @@ mod output;
 mod password;
 mod process;
 mod progress;
+mod prune;
 mod receipt;
+mod repair;
 mod restore;
+mod rewrite;
 mod selection;
 mod session;
 mod signals;
@@ -31,6 +40,7 @@ mod snapshots;
 mod stage;
 mod stages;
 mod stats;
+mod tag;
 mod umount;
 
 use std::process::ExitCode;
@@ -109,7 +119,15 @@ enum Command {
     Diff(diff::Diff),
     Restore(restore::Restore),
     Stats(stats::Stats),
+    Copy(copy::Copy),
+    Forget(Box<forget::Forget>),
+    Prune(prune::Prune),
+    Tag(tag::Tag),
+    Rewrite(rewrite::Rewrite),
     Check(check::Check),
+    Repair(repair::Repair),
+    Key(key::Key),
+    Cache(cache::Cache),
     Generate(generate::Generate),
 }
 
@@ -151,7 +169,15 @@ fn run(cli: Cli) -> Result<Done, Failure> {
         Command::Diff(args) => args.run(session),
         Command::Restore(args) => args.run(session),
         Command::Stats(args) => args.run(session),
+        Command::Copy(args) => args.run(session),
+        Command::Forget(args) => args.run(session),
+        Command::Prune(args) => args.run(session),
+        Command::Tag(args) => args.run(session),
+        Command::Rewrite(args) => args.run(session),
         Command::Check(args) => args.run(session),
+        Command::Repair(args) => args.run(session),
+        Command::Key(args) => args.run(session),
+        Command::Cache(args) => args.run(&session),
         Command::Generate(args) => args.run(Cli::command()),
     }
 }
@@ -221,7 +247,31 @@ mod tests {
             "diff latest~1 latest --metadata",
             "restore latest:/a -t /tmp/x -i *.c -e *.o --delete --verify",
             "stats latest --host a",
-            "check --read-data",
+            "copy --from-repo /b --from-password-file f latest -n --tag x",
+            "forget 1a2b latest~3",
+            "forget -l 1 -d 7 -w 4 -m unlimited -y 3 --keep-hourly 2 --keep-within-daily 1y5m7d2h --host h -n",
+            "forget --keep-tag a,b --keep-id 1a2b --group-by host,tags --unsafe-allow-remove-all",
+            "check --read-data --max-age 30d",
+            "check --read-data-subset 5%",
+            "forget --keep-last 3 --prune --grace 0",
+            "prune --grace 0 --max-unused 10% --max-repack-size 1G -n",
+            "prune --max-unused unlimited",
+            "tag --add a,b --remove c latest",
+            "tag --set a --host h",
+            "rewrite -e *.iso --forget --tag a -n",
+            "prune --max-unused unlimited --reencrypt",
+            "key list",
+            "key add --new-password-file f --write-only --kdf-memory 64M",
+            "key remove 1a2b --yes",
+            "key passwd --new-password-command pass",
+            "key rotate",
+            "key export",
+            "key import keys.txt --new-password-file f",
+            "repair index --read-all-packs -n",
+            "repair packs --yes",
+            "repair snapshots latest --host h --yes --forget",
+            "cache --cleanup",
+            "ls --no-cache --jobs 2 --limit-upload 1M --limit-download 2M --retry 5 --cacert c",
             "generate bash",
         ] {
             let parsed = parse(&format!("snapfold {line}"));
@@ -244,12 +294,28 @@ mod tests {
             "stage --resume 1a --time now /mnt",
             "restore latest",
             "restore latest -t /x -n --verify",
+            "check --read-data --read-data-subset 5%",
+            "repair",
+            "repair packs 1a2b",
+            "key",
+            "key add --password-file a --new-password-file b --new-password-command c",
+            "key import",
+            "repair snapshots --forget",
             "ls -0 --json",
             "cat",
             "discard",
             "diff latest",
+            "forget --keep-last -1",
+            "forget --keep-last 1 latest",
+            "forget --keep-within 7",
+            "forget --keep-last 1 --group-by colour",
             "find --type door",
             "generate cobol",
+            "tag latest",
+            "tag --set a --add b",
+            "rewrite latest",
+            "prune --grace 5",
+            "prune --max-unused 101%",
             "snapshots -q -v",
         ] {
             assert!(parse(&format!("snapfold {line}")).is_err(), "{line}");

@@ -97,6 +97,7 @@ impl Mount {
     ) -> Result<Done, Failure> {
         let style = session.style();
         let indexed = session.open_reader()?;
+        indexed.refuse_write_only()?;
         let only = match snapshot {
             Some(text) => {
                 let selected = selection::select(&selection::catalogue(&indexed)?, text)?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueHint};
 
 use super::failure::{Failure, shown_path};
+use super::location::Location;
 use super::session::Session;
 use crate::mount::{MountError, check_mountpoint};
 
@@ -58,12 +59,12 @@ fn check_device() -> Result<(), Failure> {
 /// A mount must not hide what it needs, nor be where only snapfold has business.
 fn check_places(point: &Path, session: &Session) -> Result<(), Failure> {
     let places = [
-        (session.place(), "the repository"),
-        (session.cache_dir(), "the cache"),
-        (session.state_dir(), "the directory of the stages"),
+        (session.place().ok().and_then(Location::local), "the repository"),
+        (session.cache_dir().ok(), "the cache"),
+        (session.state_dir().ok(), "the directory of the stages"),
     ];
     for (place, name) in places {
-        let Ok(place) = place else { continue };
+        let Some(place) = place else { continue };
         let place = place.canonicalize().unwrap_or_else(|_| place.to_owned());
         if let Some(what) = relation(point, &place) {
             let text = format!("{}: {what} {name}, {}", shown_path(point), shown_path(&place));

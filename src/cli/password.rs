@@ -29,30 +29,30 @@ pub enum Source {
 }
 
 impl Source {
-    /// The password for a repository that exists.
-    pub fn get(&self) -> Result<Password, Failure> {
+    /// The password for the repository at `place`, which exists.
+    pub fn get(&self, place: &str) -> Result<Password, Failure> {
         match self {
             Self::File(path) => from_file(path),
             Self::Command(command) => from_command(command),
             Self::Given(password) => Ok(password.clone()),
-            Self::Prompt => prompt("enter password for the repository: "),
+            Self::Prompt => prompt(&format!("enter password for repository {place}: ")),
         }
     }
 
-    /// A password that is being chosen: typed twice if it is typed, and not empty.
-    pub fn choose(&self) -> Result<Password, Failure> {
-        let password = self.get_for_choice()?;
+    /// A password that is being chosen for `what`: typed twice if it is typed, and not empty.
+    pub fn choose(&self, what: &str) -> Result<Password, Failure> {
+        let password = self.get_for_choice(what)?;
         if password.is_empty() {
             return Err(Failure::new("the password is empty").hint("an empty password protects nothing"));
         }
         Ok(password)
     }
 
-    fn get_for_choice(&self) -> Result<Password, Failure> {
+    fn get_for_choice(&self, what: &str) -> Result<Password, Failure> {
         if *self != Self::Prompt {
-            return self.get();
+            return self.get("");
         }
-        let first = prompt("enter password for the new repository: ")?;
+        let first = prompt(&format!("enter password for {what}: "))?;
         if first.is_empty() {
             return Ok(first);
         }
@@ -153,22 +153,22 @@ mod tests {
             [(&b"a b"[..], &b"a b"[..]), (b"a\n", b"a"), (b"a\r\n", b"a"), (b" a \n\n", b" a \n"), (b"\xff\n", b"\xff")]
         {
             let file = file_with(bytes);
-            assert_eq!(&**Source::File(file.path().into()).get().unwrap(), password);
+            assert_eq!(&**Source::File(file.path().into()).get("").unwrap(), password);
         }
     }
 
     #[test]
     fn no_password_is_found_where_there_is_none() {
-        assert!(Source::File("/nonexistent/file".into()).get().is_err());
-        assert!(Source::File("/".into()).get().is_err());
-        assert!(Source::File(file_with(b"\n").path().into()).get().is_err());
-        assert!(Source::File(file_with(&vec![b'a'; LONGEST as usize + 1]).path().into()).get().is_err());
-        assert!(Source::Command("exit 3".into()).get().unwrap_err().message.contains("exit status: 3"));
-        assert!(Source::Given(Zeroizing::new(vec![])).choose().is_err());
+        assert!(Source::File("/nonexistent/file".into()).get("").is_err());
+        assert!(Source::File("/".into()).get("").is_err());
+        assert!(Source::File(file_with(b"\n").path().into()).get("").is_err());
+        assert!(Source::File(file_with(&vec![b'a'; LONGEST as usize + 1]).path().into()).get("").is_err());
+        assert!(Source::Command("exit 3".into()).get("").unwrap_err().message.contains("exit status: 3"));
+        assert!(Source::Given(Zeroizing::new(vec![])).choose("x").is_err());
     }
 
     #[test]
     fn a_command_s_output_is_the_password() {
-        assert_eq!(&**Source::Command("echo 'x y'".into()).get().unwrap(), b"x y");
+        assert_eq!(&**Source::Command("echo 'x y'".into()).get("").unwrap(), b"x y");
     }
 }

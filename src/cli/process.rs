@@ -44,6 +44,7 @@ pub fn start_log(verbose: u8) {
     let mut builder = Builder::new();
     // What libraries have to say is for those who ask.
     builder.filter_level(level.min(LevelFilter::Warn)).filter_module("snapfold", level.max(LevelFilter::Info));
+    builder.filter_module("requests", level);
     if let Ok(filters) = std::env::var("SNAPFOLD_LOG") {
         builder.parse_filters(&filters);
     }

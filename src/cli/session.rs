@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,25 +13,28 @@ use clap::{Args, ValueHint};
 use zeroize::Zeroizing;
 
 use super::failure::{Failure, Kind, shown_path};
+use super::from::{self, From};
+use super::location::{Location, Remote};
 use super::output::Style;
 use super::password::{Password, Source};
+use crate::base::files;
 use crate::repo::{Indexed, RepoError, Repository};
-use crate::store::LocalStore;
+use crate::store::{ObjectName, Store, StoreError};
 
 /// What tells other backup programs to leave a directory out.
 const CACHE_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55\n\
     # This file marks a cache directory of snapfold; see https://bford.info/cachedir/\n";
 
 /// Flags of every command.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// The repository: a directory [env: SNAPFOLD_REPOSITORY]
+    /// The repository: a directory, or a bucket as s3:URL [env: SNAPFOLD_REPOSITORY]
     #[arg(
         long,
         short = 'r',
         global = true,
-        value_name = "DIR",
+        value_name = "LOCATION",
         visible_alias = "repo",
         value_hint = ValueHint::DirPath
     )]
@@ -57,6 +60,8 @@ pub struct Global {
     /// Say more on standard error; twice for even more
     #[arg(long, short = 'v', global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
+    #[command(flatten)]
+    pub remote: Remote,
 }
 
 impl Global {
@@ -69,7 +74,8 @@ impl Global {
 pub struct Session {
     style: Style,
     verbose: u8,
-    place: Result<PathBuf, Failure>,
+    place: Result<Location, Failure>,
+    remote: Remote,
     password: Result<Source, Failure>,
     /// The password once it was asked for, so that a prompt comes before a fork and only once.
     asked: Option<Password>,
@@ -87,11 +93,47 @@ impl Session {
             style: global.style(),
             verbose: global.verbose,
             place: place(global, var),
+            remote: remote(&global.remote, var),
             password: password(global, var),
             asked: None,
             cache_dir: own_dir(global.cache_dir.as_deref(), "SNAPFOLD_CACHE_DIR", "XDG_CACHE_HOME", ".cache", var),
             state_dir: own_dir(None, "SNAPFOLD_STATE_DIR", "XDG_STATE_HOME", ".local/state", var),
         }
+    }
+
+    /// Another repository, with this one's caches, and with its password where it has none of its own.
+    ///
+    /// # Errors
+    /// When nothing names it.
+    pub fn beside(&self, from: &From) -> Result<Self, Failure> {
+        let var = |name: &str| env::var_os(from::variable(name)).filter(|value| !value.is_empty());
+        let named = Global {
+            repository: from.from_repository.clone(),
+            repository_file: from.from_repository_file.clone(),
+            password_file: from.from_password_file.clone(),
+            password_command: from.from_password_command.clone(),
+            ..Global::default()
+        };
+        if named.repository.is_none()
+            && named.repository_file.is_none()
+            && ["SNAPFOLD_REPOSITORY", "SNAPFOLD_REPOSITORY_FILE"].iter().all(|name| var(name).is_none())
+        {
+            return Err(Failure::new("no repository to copy from given")
+                .hint("use --from-repository, or set SNAPFOLD_FROM_REPOSITORY"));
+        }
+        let password = match password(&named, &var) {
+            Ok(Source::Prompt) => self.password.clone(),
+            other => other,
+        };
+        Ok(Self {
+            place: place(&named, &var),
+            remote: self.remote.clone(),
+            password,
+            asked: None,
+            cache_dir: self.cache_dir.clone(),
+            state_dir: self.state_dir.clone(),
+            ..*self
+        })
     }
 
     pub fn style(&self) -> Style {
@@ -103,9 +145,9 @@ impl Session {
         self.verbose
     }
 
-    /// The repository's directory, absolute.
-    pub fn place(&self) -> Result<&Path, Failure> {
-        self.place.as_deref().map_err(Clone::clone)
+    /// Where the repository is.
+    pub fn place(&self) -> Result<&Location, Failure> {
+        self.place.as_ref().map_err(Clone::clone)
     }
 
     pub fn cache_dir(&self) -> Result<&Path, Failure> {
@@ -126,43 +168,77 @@ impl Session {
     /// Takes this place if the user named none.
     pub fn offer_place(&mut self, place: &str) {
         if self.place.is_err() && !place.is_empty() {
-            self.place = Ok(PathBuf::from(place));
+            self.place = Location::parse(OsStr::new(place));
         }
     }
 
-    pub fn store(&self) -> Result<Arc<LocalStore>, Failure> {
-        Ok(Arc::new(LocalStore::new(self.place()?)))
+    pub fn store(&self) -> Result<Arc<dyn Store>, Failure> {
+        self.place()?.store(&self.remote, || {
+            self.ready_cache()?;
+            self.objects_dir()
+        })
+    }
+
+    /// Where parts of repositories behind a network are kept.
+    pub fn objects_dir(&self) -> Result<PathBuf, Failure> {
+        Ok(self.cache_dir()?.join("objects"))
+    }
+
+    /// Reads what the store has, not what is kept of it: for commands that check the store itself.
+    pub fn bypass_cache(&mut self) {
+        self.remote.no_cache = true;
     }
 
     /// Gets the password now, which may prompt; later openings use it.
     pub fn ask_password(&mut self) -> Result<(), Failure> {
         if self.asked.is_none() {
-            self.asked = Some(self.password.as_ref().map_err(Clone::clone)?.get()?);
+            let place = self.place().map(ToString::to_string).unwrap_or_default();
+            self.asked = Some(self.password.as_ref().map_err(Clone::clone)?.get(&place)?);
         }
         Ok(())
     }
 
+    /// The password that the repository was opened with.
+    pub fn password(&self) -> &[u8] {
+        self.asked.as_ref().map_or(&[][..], |password| &password[..])
+    }
+
     pub fn choose_password(&self) -> Result<Password, Failure> {
-        self.password.as_ref().map_err(Clone::clone)?.choose()
+        self.password.as_ref().map_err(Clone::clone)?.choose("the new repository")
     }
 
     /// # Errors
     /// `Kind::NoRepository` where there is none: said before anybody has to type a password.
     pub fn check_place(&self) -> Result<(), Failure> {
         let place = self.place()?;
-        match fs::symlink_metadata(place.join("config")) {
+        let Some(dir) = place.local() else {
+            // Ends with its threads before anybody forks.
+            return match self.store()?.get(&ObjectName::config()) {
+                Err(StoreError::Absent { .. }) => Err(RepoError::NoRepository { place: place.to_string() }.into()),
+                other => Ok(other.map(|_| ())?),
+            };
+        };
+        match fs::symlink_metadata(dir.join("config")) {
             Ok(_) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(Failure::path(place, error)),
-            Err(_) => Err(RepoError::NoRepository { place: shown_path(place) }.into()),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(Failure::path(dir, error)),
+            Err(_) => Err(RepoError::NoRepository { place: place.to_string() }.into()),
         }
     }
 
     /// Keys only: snapshots, but no data.
     pub fn open(&mut self) -> Result<Repository, Failure> {
-        self.check_place()?;
+        // Looked at before a password is typed; afterwards, opening tells as well.
+        if self.asked.is_none() {
+            self.check_place()?;
+        }
         self.ask_password()?;
-        let password = self.asked.as_ref().map_or(&[][..], |password| &password[..]);
-        Ok(Repository::open(self.store()?, password)?)
+        let mut repository = Repository::open(self.store()?, self.password())?;
+        // Without a cache to write to, snapshots are listed all the same.
+        let remembers = self.ready_cache().and_then(|cache| Ok(repository.remember_in(&cache)?));
+        if let Err(failure) = remembers {
+            log::debug!("{}", failure.message);
+        }
+        Ok(repository)
     }
 
     /// With the local index, for commands that write or that end soon.
@@ -193,18 +269,18 @@ impl Session {
 
     /// Directories of snapfold's own, which a backup leaves out when they are in its way.
     pub fn own_dirs(&self) -> Vec<PathBuf> {
-        let dirs = [&self.place, &self.cache_dir, &self.state_dir].into_iter();
-        dirs.filter_map(|dir| dir.as_ref().ok()).filter_map(|dir| fs::canonicalize(dir).ok()).collect()
+        let repository = self.place.as_ref().ok().and_then(Location::local);
+        let others = [&self.cache_dir, &self.state_dir].into_iter().filter_map(|dir| dir.as_deref().ok());
+        repository.into_iter().chain(others).filter_map(|dir| fs::canonicalize(dir).ok()).collect()
     }
 }
 
 /// Makes a directory, and those above it, for the user alone.
 pub fn make_private_dir(dir: &Path) -> Result<(), Failure> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| Failure::path(dir, error))
+    files::make_private_dir(dir).map_err(|error| Failure::path(dir, error))
 }
 
-fn place(global: &Global, var: &dyn Fn(&str) -> Option<OsString>) -> Result<PathBuf, Failure> {
+fn place(global: &Global, var: &dyn Fn(&str) -> Option<OsString>) -> Result<Location, Failure> {
     let from_file = |path: &Path| {
         let fail = |what: String| Failure::new(format!("repository file {}: {what}", shown_path(path)));
         let mut bytes = fs::read(path).map_err(|error| fail(error.to_string()))?;
@@ -227,30 +303,17 @@ fn place(global: &Global, var: &dyn Fn(&str) -> Option<OsString>) -> Result<Path
             (None, Some(path)) => from_file(Path::new(&path))?,
             (None, None) => {
                 return Err(Failure::of(Kind::Failed, "no repository given")
-                    .hint("use -r DIR, or set SNAPFOLD_REPOSITORY or SNAPFOLD_REPOSITORY_FILE"));
+                    .hint("use -r LOCATION, or set SNAPFOLD_REPOSITORY or SNAPFOLD_REPOSITORY_FILE"));
             }
         }
     };
-    parse_place(&text)
+    Location::parse(&text)
 }
 
-/// A local path, with or without `local:` before it. Words that look like another kind of place are refused, so that
-/// `s3:bucket` never becomes a directory of that name.
-fn parse_place(text: &OsStr) -> Result<PathBuf, Failure> {
-    let bytes = text.as_bytes();
-    let path = match bytes.iter().position(|&byte| byte == b':') {
-        Some(colon) if bytes[..colon] == *b"local" => &bytes[colon + 1..],
-        Some(colon) if colon > 0 && bytes[..colon].iter().all(|byte| byte.is_ascii_alphanumeric()) => {
-            let scheme = String::from_utf8_lossy(&bytes[..colon]);
-            return Err(Failure::new(format!("{}: unknown kind of repository {scheme:?}", text.to_string_lossy()))
-                .hint("a directory whose name has a colon is written ./NAME"));
-        }
-        _ => bytes,
-    };
-    if path.is_empty() {
-        return Err(Failure::new("the repository's location is empty"));
-    }
-    std::path::absolute(OsStr::from_bytes(path)).map_err(|error| Failure::path(Path::new(text), error))
+/// With paths that hold wherever a daemon goes.
+fn remote(flags: &Remote, var: &dyn Fn(&str) -> Option<OsString>) -> Remote {
+    let cacert = flags.cacert.clone().or_else(|| var("SNAPFOLD_CACERT").map(PathBuf::from));
+    Remote { cacert: cacert.map(|path| std::path::absolute(&path).unwrap_or(path)), ..flags.clone() }
 }
 
 fn password(global: &Global, var: &dyn Fn(&str) -> Option<OsString>) -> Result<Source, Failure> {
@@ -294,16 +357,7 @@ mod tests {
     use super::*;
 
     fn global() -> Global {
-        Global {
-            repository: None,
-            repository_file: None,
-            password_file: None,
-            password_command: None,
-            cache_dir: None,
-            json: false,
-            quiet: false,
-            verbose: 0,
-        }
+        Global::default()
     }
 
     fn vars(pairs: &'static [(&'static str, &'static str)]) -> impl Fn(&str) -> Option<OsString> {
@@ -314,7 +368,7 @@ mod tests {
     fn a_flag_goes_before_the_environment() {
         let var = vars(&[("SNAPFOLD_REPOSITORY", "/env"), ("SNAPFOLD_PASSWORD", "x"), ("HOME", "/home/me")]);
         let session = Session::resolve(&global(), &var);
-        assert_eq!(session.place().unwrap(), Path::new("/env"));
+        assert_eq!(session.place().unwrap().local(), Some(Path::new("/env")));
         assert_eq!(session.cache_dir().unwrap(), Path::new("/home/me/.cache/snapfold"));
         assert_eq!(session.state_dir().unwrap(), Path::new("/home/me/.local/state/snapfold"));
         assert!(session.password.is_ok_and(|source| source == Source::Given(Zeroizing::new(b"x".to_vec()))));
@@ -326,7 +380,7 @@ mod tests {
             ..global()
         };
         let session = Session::resolve(&flags, &var);
-        assert_eq!(session.place().unwrap(), Path::new("/flag"));
+        assert_eq!(session.place().unwrap().local(), Some(Path::new("/flag")));
         assert_eq!(session.cache_dir().unwrap(), Path::new("/cache"));
         assert!(session.password.is_ok_and(|source| source == Source::File("/pw".into())));
     }
@@ -347,18 +401,6 @@ mod tests {
     }
 
     #[test]
-    fn a_place_of_another_kind_is_not_taken_for_a_directory() {
-        let parse = |text: &str| parse_place(OsStr::new(text));
-        assert_eq!(parse("/a/b:c").unwrap(), Path::new("/a/b:c"));
-        assert_eq!(parse("local:/a").unwrap(), Path::new("/a"));
-        assert!(parse("./s3:x").unwrap().ends_with("s3:x"));
-        assert!(parse("relative").unwrap().is_absolute());
-        for text in ["s3:bucket/x", "sftp:host:/x", "", "local:"] {
-            assert!(parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn a_repository_file_has_one_line() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("where");
@@ -366,7 +408,7 @@ mod tests {
             fs::write(&file, bytes).unwrap();
             place(&Global { repository_file: Some(file.clone()), ..global() }, &vars(&[]))
         };
-        assert_eq!(place_of(b"/srv/b\xff\n").unwrap().as_os_str().as_bytes(), b"/srv/b\xff");
+        assert_eq!(place_of(b"/srv/b\xff\n").unwrap().bytes(), b"/srv/b\xff");
         assert!(place_of(b"\n").is_err() && place_of(b"/a\n/b\n").is_err());
     }
 }

@@ -195,7 +195,7 @@ impl Stage {
         }
         Ok(NewStage {
             repository: indexed.id(),
-            place: session.place()?.to_string_lossy().into_owned(),
+            place: String::from_utf8_lossy(&session.place()?.bytes()).into_owned(),
             base,
             host,
             user: args::user(),

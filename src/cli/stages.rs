@@ -8,7 +8,9 @@ use clap::{Args, ValueHint};
 use super::failure::{Done, Failure, shown_path};
 use super::output::{Object, Out, Table, json_paths, plural, shown, shown_time};
 use super::session::Session;
-use crate::base::ObjectId;
+use crate::base::{ObjectId, SnapshotId};
+use crate::ops::Listed;
+use crate::repo::Repository;
 use crate::view::stage::{self, StageInfo, StageState};
 
 /// List the stages on this machine
@@ -104,5 +106,22 @@ fn json(info: &StageInfo) -> Object {
         }
         StageState::Committed { snapshot } => object.maybe("snapshot_id", snapshot.map(|id| id.to_string())),
         StageState::Resumable => object,
+    }
+}
+/// The snapshots on which stages of this user stand that are not over.
+pub fn bases(session: &Session, repository: &Repository) -> Result<Vec<SnapshotId>, Failure> {
+    let stages = stage::list(session.state_dir()?)?;
+    let open = stages.into_iter().filter(|info| !matches!(info.state, StageState::Committed { .. }));
+    let here = open.filter(|info| info.new.repository == repository.id());
+    Ok(here.filter_map(|info| Some(info.new.base?.snapshot)).collect())
+}
+
+/// # Errors
+/// Where one of these snapshots is such a base.
+pub fn none_stands_on(bases: &[SnapshotId], listed: &[Listed]) -> Result<(), Failure> {
+    match listed.iter().find(|one| bases.contains(&one.id)) {
+        None => Ok(()),
+        Some(one) => Err(Failure::new(format!("snapshot {}: a stage stands on it", one.id.short()))
+            .hint("`snapfold stages` lists the stages; commit or discard it first")),
     }
 }

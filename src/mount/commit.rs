@@ -64,8 +64,8 @@ fn base_directory(stored: &Stored, root: Node, path: &[u8]) -> Result<Node, Comm
     }
 }
 
-/// Makes a snapshot of a stage. With `last`, the stage is over: its receipt is durable, its spool is gone. Otherwise
-/// changes wait until the snapshot is made, and go on.
+/// Makes a snapshot of a stage. With `last`, the stage is over and its receipt is durable; what was staged is the
+/// caller's to `clear`. Otherwise changes wait until the snapshot is made, and go on.
 ///
 /// # Errors
 /// When the repository or the stage fails. The stage is as it was and can be committed again.
@@ -99,7 +99,9 @@ pub fn commit_stage(
             paths: new.paths.clone(),
             tags: new.tags.clone(),
             stage: Some(stage.commit_id(sequence)),
+            based_on: new.base.as_ref().map(|base| base.snapshot).into_iter().chain(stage.last_snapshot()?).collect(),
             program: concat!("snapfold ", env!("CARGO_PKG_VERSION")).to_owned(),
+            problems_before: 0,
             force_read: false,
             skip_if_unchanged: true,
             dry_run: false,

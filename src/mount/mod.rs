@@ -6,8 +6,10 @@ pub mod browse;
 pub mod commit;
 pub mod control;
 pub mod errno;
+mod invalidate;
 mod pulse;
 mod relay;
+mod reply;
 mod session;
 pub mod stage;
 

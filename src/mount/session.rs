@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::attach::{Attached, attach};
+use super::invalidate::Invalidator;
 use super::pulse::Pulse;
 
 /// How a filesystem is mounted. `nosuid,nodev` and the subtype `snapfold` always.
@@ -104,6 +106,7 @@ pub struct Session {
     sender: Sender<Event>,
     signals: Handle,
     notifier: fuser::Notifier,
+    invalidator: Arc<Invalidator>,
     read_only: bool,
     pulse: Option<Pulse>,
     linger: Duration,
@@ -141,6 +144,13 @@ impl Session {
         if let Err(error) = watched {
             log::warn!("serving threads sleep between requests: {error}");
         }
+        let invalidator = match device.try_clone() {
+            Ok(device) => Arc::new(Invalidator::new(device)),
+            Err(error) => {
+                report_detach(&attached);
+                return Err(io(error));
+            }
+        };
         let mut config = fuser::Config::default();
         config.n_threads = Some(options.threads.max(1));
         // A cloned descriptor is opened anew, which a user may not be allowed to: the helper opened the first one.
@@ -168,6 +178,7 @@ impl Session {
             sender: sender.clone(),
             signals: handle,
             notifier,
+            invalidator,
             read_only: options.read_only,
             pulse: options.pulse.clone(),
             linger: options.linger,
@@ -193,6 +204,11 @@ impl Session {
     /// Tells the kernel things that it did not ask for.
     pub fn notifier(&self) -> fuser::Notifier {
         self.notifier.clone()
+    }
+
+    /// Has the kernel ask again.
+    pub(super) fn invalidator(&self) -> Arc<Invalidator> {
+        self.invalidator.clone()
     }
 
     pub fn stopper(&self) -> Stopper {

@@ -1,9 +1,9 @@
 //! All snapshots of a repository, in order of time, and those of them that a filter lets through. Reads no trees.
 
-use crate::base::{Monitor, SnapshotId};
+use crate::base::{Monitor, SnapshotId, parallel};
 use crate::repo::{RepoError, Repository, Snapshot};
 
-use super::OpError;
+use super::{OpError, seen};
 
 /// A snapshot and its name.
 #[derive(Debug, Clone)]
@@ -41,22 +41,28 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
+    /// Also tells, where it is noticed, that the newest snapshots are gone.
+    ///
     /// # Errors
     /// When the repository cannot be listed or fails for another reason than a damaged snapshot.
     pub fn load(repo: &Repository, monitor: &dyn Monitor) -> Result<Self, OpError> {
         let mut catalogue = Self::default();
-        for id in repo.snapshots()? {
+        for ids in repo.snapshots()?.chunks(64) {
             monitor.check()?;
-            match repo.snapshot(&id) {
-                Ok(snapshot) => catalogue.snapshots.push(Listed { id, snapshot }),
-                // Forgotten by another process since it was listed.
-                Err(RepoError::NoSnapshot { .. }) => {}
-                Err(error) if error.is_damage() => catalogue.damaged.push((id, error)),
-                Err(error) => return Err(error.into()),
+            for (&id, read) in ids.iter().zip(parallel::map(ids, parallel::REQUESTS, |id| repo.snapshot(id))) {
+                match read {
+                    Ok(snapshot) => catalogue.snapshots.push(Listed { id, snapshot }),
+                    // Forgotten by another process since it was listed.
+                    Err(RepoError::NoSnapshot { .. }) => {}
+                    Err(error) if error.is_damage() => catalogue.damaged.push((id, error)),
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         catalogue.snapshots.sort_by_key(|listed| (listed.snapshot.time, listed.id));
         catalogue.damaged.sort_by_key(|(id, _)| *id);
+        let damaged: Vec<_> = catalogue.damaged.iter().map(|(id, _)| *id).collect();
+        seen::compare(repo, &catalogue.snapshots, &damaged);
         Ok(catalogue)
     }
 

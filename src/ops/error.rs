@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::base::{Interrupted, SnapshotId};
 use crate::repo::RepoError;
+use crate::store::StoreError;
 use crate::tree::TreeError;
 
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,12 @@ pub enum OpError {
     /// A backup that must be whole met something it could not read.
     #[error("{}: {message}", lossy(path))]
     Incomplete { path: Vec<u8>, message: String },
+    /// A prune deleted what a new snapshot was to share with older ones.
+    #[error("what the snapshot shares with an older one was pruned meanwhile: {what}")]
+    Pruned { what: String },
+    /// The store keeps what a prune would delete.
+    #[error("{count} {what} could not be deleted: {source}")]
+    Undeletable { count: u64, what: &'static str, source: StoreError },
     /// A temporary file for what does not fit in memory.
     #[error("{}: {source}", path.display())]
     Spill { path: PathBuf, source: std::io::Error },
@@ -85,7 +92,8 @@ impl OpError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Repo(error) => error.is_damage(),
-            Self::Tree(TreeError::Damaged { .. }) | Self::DamagedSnapshot { .. } => true,
+            Self::Tree(error) => error.is_damage(),
+            Self::DamagedSnapshot { .. } => true,
             _ => false,
         }
     }

@@ -17,7 +17,7 @@ use rustix::fs::{
 use super::{BackupRequest, Outcome, Parent, backup, root_of};
 use crate::base::{Counter, Monitor, Problem, Timestamp};
 use crate::codec::kdf::KdfCost;
-use crate::repo::{Indexed, Params, Repository};
+use crate::repo::{Indexed, Params, Repository, Snapshot};
 use crate::store::{LocalStore, RecordStore, Store};
 use crate::tree::{DiskSource, FilterOptions, Filters, Node, Stored};
 
@@ -87,6 +87,22 @@ impl Place {
         Self { dir, record, repo }
     }
 
+    /// The files of all packs, by name.
+    pub fn packs(&self) -> Vec<PathBuf> {
+        let dirs = fs::read_dir(self.dir.path().join("repo/packs")).unwrap();
+        let files = dirs.flat_map(|dir| fs::read_dir(dir.unwrap().path()).unwrap());
+        let mut packs: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        packs.sort();
+        packs
+    }
+
+    /// As `reopen`, on a machine that has never seen it.
+    pub fn afresh(self) -> Self {
+        let cache = tempfile::tempdir_in(self.dir.path()).unwrap().keep();
+        let repo = Repository::open(self.record.clone(), b"secret").unwrap();
+        Self { repo: Arc::new(repo.with_index(&cache).unwrap()), ..self }
+    }
+
     /// A directory for whatever a test needs.
     pub fn dir(&self, name: &str) -> PathBuf {
         let path = self.dir.path().join(name);
@@ -128,11 +144,30 @@ pub fn request() -> BackupRequest {
         paths: vec![b"/source".to_vec()],
         tags: Vec::new(),
         stage: None,
+        based_on: Vec::new(),
         program: "test".to_owned(),
+        problems_before: 0,
         force_read: false,
         skip_if_unchanged: false,
         dry_run: false,
         whole: false,
+    }
+}
+
+/// A snapshot of nothing.
+pub fn snapshot() -> Snapshot {
+    Snapshot {
+        time: Timestamp::now(),
+        host: b"host".to_vec(),
+        user: b"user".to_vec(),
+        paths: vec![b"/source".to_vec()],
+        tags: Vec::new(),
+        parent: None,
+        root: Vec::new(),
+        totals: Default::default(),
+        program: "test".to_owned(),
+        stage: None,
+        duration_ms: 0,
     }
 }
 

@@ -1,9 +1,11 @@
-//! Sets of ids that are larger than memory should be: sorted runs in unnamed temporary files, merged when read.
+//! Sets of records that are larger than memory should be: sorted runs in unnamed temporary files, merged when read, as
+//! often as wanted.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -12,37 +14,55 @@ use crate::base::ChunkId;
 
 use super::OpError;
 
-/// Takes ids in any order.
-pub struct SortedIds {
+/// Takes records of `N` bytes in any order.
+pub struct Sorted<const N: usize> {
     dir: PathBuf,
     most: usize,
-    run: Vec<ChunkId>,
+    run: Vec<[u8; N]>,
     files: Vec<File>,
 }
 
-/// Gives them in order, each once.
-pub struct SortedIdsReader {
+/// Has them in order, each once.
+pub struct Runs<const N: usize> {
     dir: PathBuf,
-    run: std::vec::IntoIter<ChunkId>,
-    files: Vec<BufReader<File>>,
-    /// The next id of each run that has one; the run in memory is the last.
-    next: BinaryHeap<Reverse<(ChunkId, usize)>>,
-    last: Option<ChunkId>,
+    run: Vec<[u8; N]>,
+    files: Vec<File>,
+}
+
+/// Gives them in order.
+pub struct RunsReader<'a, const N: usize> {
+    dir: &'a Path,
+    run: std::slice::Iter<'a, [u8; N]>,
+    files: Vec<BufReader<Cursor<'a>>>,
+    /// The next record of each run that has one; the run in memory is the last.
+    next: BinaryHeap<Reverse<([u8; N], usize)>>,
+    last: Option<[u8; N]>,
     started: bool,
 }
 
-impl SortedIds {
-    /// So many ids take 32 MiB.
-    pub const IN_MEMORY: usize = 1 << 20;
+/// A place in a file of its own, so that several can read it.
+struct Cursor<'a> {
+    file: &'a File,
+    at: u64,
+}
 
-    /// Keeps up to `in_memory` ids, and the rest in unnamed files in `dir`.
-    pub fn new(dir: &Path, in_memory: usize) -> Self {
-        Self { dir: dir.to_owned(), most: in_memory.max(1), run: Vec::new(), files: Vec::new() }
+impl Read for Cursor<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(into, self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl<const N: usize> Sorted<N> {
+    /// Keeps up to `bytes` of records, and the rest in unnamed files in `dir`.
+    pub fn new(dir: &Path, bytes: usize) -> Self {
+        Self { dir: dir.to_owned(), most: (bytes / N).max(1), run: Vec::new(), files: Vec::new() }
     }
 
     /// # Errors
     /// A temporary file that cannot be written.
-    pub fn push(&mut self, id: ChunkId) -> Result<(), OpError> {
+    pub fn push(&mut self, record: [u8; N]) -> Result<(), OpError> {
         if self.run.len() >= self.most {
             self.tidy();
             // Repetitions are common: a run goes to disk only when it is really full.
@@ -50,22 +70,13 @@ impl SortedIds {
                 self.spill().map_err(|source| OpError::Spill { path: self.dir.clone(), source })?;
             }
         }
-        self.run.push(id);
+        self.run.push(record);
         Ok(())
     }
 
-    /// # Errors
-    /// As `push`.
-    pub fn finish(mut self) -> Result<SortedIdsReader, OpError> {
+    pub fn finish(mut self) -> Runs<N> {
         self.tidy();
-        Ok(SortedIdsReader {
-            dir: self.dir,
-            run: self.run.into_iter(),
-            files: self.files.into_iter().map(BufReader::new).collect(),
-            next: BinaryHeap::new(),
-            last: None,
-            started: false,
-        })
+        Runs { dir: self.dir, run: self.run, files: self.files }
     }
 
     fn tidy(&mut self) {
@@ -76,56 +87,92 @@ impl SortedIds {
     fn spill(&mut self) -> io::Result<()> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let mut writer = BufWriter::new(File::from(rustix::fs::open(&self.dir, flags, Mode::RUSR | Mode::WUSR)?));
-        for id in self.run.drain(..) {
-            writer.write_all(&id.0)?;
+        for record in self.run.drain(..) {
+            writer.write_all(&record)?;
         }
-        let mut file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.rewind()?;
-        self.files.push(file);
+        self.files.push(writer.into_inner().map_err(io::IntoInnerError::into_error)?);
         Ok(())
     }
 }
 
-impl SortedIdsReader {
+impl<const N: usize> Runs<N> {
+    /// From the first one on.
+    pub fn iter(&self) -> RunsReader<'_, N> {
+        RunsReader {
+            dir: &self.dir,
+            run: self.run.iter(),
+            files: self.files.iter().map(|file| BufReader::new(Cursor { file, at: 0 })).collect(),
+            next: BinaryHeap::new(),
+            last: None,
+            started: false,
+        }
+    }
+}
+
+impl<const N: usize> RunsReader<'_, N> {
     fn advance(&mut self, run: usize) -> Result<(), OpError> {
-        let id = match self.files.get_mut(run) {
-            None => self.run.next(),
+        let record = match self.files.get_mut(run) {
+            None => self.run.next().copied(),
             Some(file) => {
-                let mut id = [0; 32];
-                match file.read_exact(&mut id) {
-                    Ok(()) => Some(ChunkId(id)),
+                let mut record = [0; N];
+                match file.read_exact(&mut record) {
+                    Ok(()) => Some(record),
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
-                    Err(source) => return Err(OpError::Spill { path: self.dir.clone(), source }),
+                    Err(source) => return Err(OpError::Spill { path: self.dir.to_owned(), source }),
                 }
             }
         };
-        self.next.extend(id.map(|id| Reverse((id, run))));
+        self.next.extend(record.map(|record| Reverse((record, run))));
         Ok(())
     }
 
-    fn step(&mut self) -> Result<Option<ChunkId>, OpError> {
+    fn step(&mut self) -> Result<Option<[u8; N]>, OpError> {
         if !self.started {
             self.started = true;
             for run in 0..=self.files.len() {
                 self.advance(run)?;
             }
         }
-        while let Some(Reverse((id, run))) = self.next.pop() {
+        while let Some(Reverse((record, run))) = self.next.pop() {
             self.advance(run)?;
-            if self.last != Some(id) {
-                self.last = Some(id);
-                return Ok(Some(id));
+            if self.last != Some(record) {
+                self.last = Some(record);
+                return Ok(Some(record));
             }
         }
         Ok(None)
     }
 }
 
-impl Iterator for SortedIdsReader {
-    type Item = Result<ChunkId, OpError>;
+impl<const N: usize> Iterator for RunsReader<'_, N> {
+    type Item = Result<[u8; N], OpError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.step().transpose()
+    }
+}
+
+/// Takes ids in any order.
+pub struct SortedIds(Sorted<32>);
+
+impl SortedIds {
+    /// So many ids take 32 MiB.
+    pub const IN_MEMORY: usize = 1 << 20;
+
+    /// Keeps up to `in_memory` ids, and the rest in unnamed files in `dir`.
+    pub fn new(dir: &Path, in_memory: usize) -> Self {
+        Self(Sorted::new(dir, in_memory.saturating_mul(32)))
+    }
+
+    /// # Errors
+    /// A temporary file that cannot be written.
+    pub fn push(&mut self, id: ChunkId) -> Result<(), OpError> {
+        self.0.push(id.0)
+    }
+
+    /// The set of them.
+    pub fn finish(self) -> Runs<32> {
+        self.0.finish()
     }
 }
 
@@ -137,15 +184,21 @@ mod tests {
     fn ids_come_back_sorted_and_once_whether_they_fit_in_memory_or_not() {
         let dir = tempfile::tempdir().unwrap();
         let id = |number: u32| ChunkId(*blake3::hash(&(number % 700).to_le_bytes()).as_bytes());
-        let mut wanted: Vec<_> = (0..700).map(id).collect();
+        let mut wanted: Vec<_> = (0..700).map(|number| id(number).0).collect();
         wanted.sort();
         for in_memory in [16, 300, 10_000] {
             let mut ids = SortedIds::new(dir.path(), in_memory);
             (0..2_000).for_each(|number| ids.push(id(number)).unwrap());
-            let found: Vec<_> = ids.finish().unwrap().map(Result::unwrap).collect();
+            let ids = ids.finish();
+            // Twice, and beside each other.
+            let (first, second) = (ids.iter(), ids.iter());
+            for (one, other) in first.zip(second).map(|(one, other)| (one.unwrap(), other.unwrap())) {
+                assert_eq!(one, other);
+            }
+            let found: Vec<_> = ids.iter().map(Result::unwrap).collect();
             assert_eq!(found, wanted, "{in_memory}");
         }
-        assert_eq!(SortedIds::new(dir.path(), 4).finish().unwrap().count(), 0);
+        assert_eq!(SortedIds::new(dir.path(), 4).finish().iter().count(), 0);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 

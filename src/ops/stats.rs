@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::base::{Monitor, SnapshotId};
+use crate::base::{ChunkId, Monitor, SnapshotId};
 use crate::repo::{Indexed, RepoError};
 use crate::tree::Stored;
 
@@ -69,9 +69,9 @@ pub fn stats(
     let mut ids = SortedIds::new(spill, SortedIds::IN_MEMORY);
     reach(stored, &roots, &mut |id, _| ids.push(*id), monitor)?;
     // Sorted as the index is: its lookups then go through it from end to end.
-    for id in ids.finish()? {
+    for id in ids.finish().iter() {
         monitor.check()?;
-        let id = id?;
+        let id = ChunkId(id?);
         let footprint = repo.footprint(&id)?.ok_or(RepoError::Missing { chunk: id })?;
         stats.chunks += 1;
         stats.deduplicated = stats.deduplicated.saturating_add(footprint.len);

@@ -22,6 +22,7 @@ pub struct DryRun<'a> {
 
 impl<'a> DryRun<'a> {
     pub fn new(indexed: &'a Indexed) -> Result<Self, RepoError> {
+        indexed.look_for_lost()?;
         Ok(Self {
             indexed,
             chunker: Chunker::new(indexed.keys().chunker(), indexed.params().chunk),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::base::{ChunkId, Interrupted, SnapshotId};
+use crate::base::{ChunkId, Interrupted, ObjectId, SlotId, SnapshotId};
 use crate::store::{ObjectName, StoreError};
 
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +32,20 @@ pub enum RepoError {
     #[error("snapshot {id} is not in the repository")]
     NoSnapshot { id: SnapshotId },
     /// What was to be done needs a secret that this password's keyslot does not hold.
-    #[error("this password may add snapshots but not read them")]
+    #[error("this password's keyslot is write-only: it may add snapshots, and neither read nor delete")]
     WriteOnly,
+    /// Keys were rotated, and this password's keyslot was not. To its holder the object is as good as damaged.
+    #[error("{object}: sealed for key generation {generation}, which this password's keyslot does not hold")]
+    NewerKeys { object: ObjectName, generation: u32 },
+    /// Without it nothing would open the repository any more.
+    #[error("keyslot {} is the last that opens everything", id.short())]
+    LastSlot { id: SlotId },
+    /// Keys cannot be rotated while others hold them who would not get the new ones.
+    #[error("keyslot {} would not get the new keys", ids.iter().map(ObjectId::short).collect::<Vec<_>>().join(", "))]
+    OtherSlots { ids: Vec<SlotId> },
+    /// A text that was to be keys from paper.
+    #[error("not the keys of this repository: {what}")]
+    Paper { what: String },
     /// The disposable index beside the cache could not be used, nor made anew.
     #[error("local index {}: {what}", path.display())]
     LocalIndex { path: PathBuf, what: String },
@@ -46,6 +58,15 @@ pub enum RepoError {
     /// An earlier call to this writer failed, and with it everything after.
     #[error("writing stopped earlier: {what}")]
     WriterFailed { what: String },
+    /// Somebody else does what cannot be done by two.
+    #[error("the repository is leased: {by}")]
+    Leased { by: String },
+    /// The lease was not renewed in time: somebody else may hold one by now.
+    #[error("the lease on the repository ended before the work did")]
+    LeaseLost,
+    /// Leases and graces need to know how old objects are.
+    #[error("{place}: the store does not tell when objects were put")]
+    NoClock { place: String },
     /// The operating system gave no random numbers or no threads.
     #[error("the system refused {what}: {source}")]
     System { what: &'static str, source: std::io::Error },
@@ -64,6 +85,7 @@ impl RepoError {
         matches!(
             self,
             Self::Damaged { .. }
+                | Self::NewerKeys { .. }
                 | Self::Missing { .. }
                 | Self::Store(StoreError::Absent { .. } | StoreError::Short { .. })
         )

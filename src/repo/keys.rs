@@ -47,6 +47,11 @@ impl Envelope {
         &self.0
     }
 
+    /// The key generation that it says it was made for.
+    pub fn generation(&self) -> u32 {
+        u32::from_le_bytes([self.0[0], self.0[1], self.0[2], self.0[3]])
+    }
+
     /// # Errors
     /// `Malformed` when fewer bytes are left. What is in them shows when it is unwrapped.
     pub fn take(take: &mut Take<'_>) -> Result<Self, Malformed> {
@@ -130,6 +135,11 @@ impl Keys {
         }
         self.generations.push(Generation::new(number + 1));
         Ok(())
+    }
+
+    /// The generation that envelopes are made for.
+    pub fn generation(&self) -> u32 {
+        self.newest().number
     }
 
     fn newest(&self) -> &Generation {

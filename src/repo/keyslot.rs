@@ -9,8 +9,16 @@ use zeroize::Zeroizing;
 
 const MAGIC: &[u8; 4] = b"SFKS";
 const VERSION: u16 = 1;
-/// A slot that a password opens.
-const KIND_PASSWORD: u8 = 1;
+
+/// What a keyslot is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// Everything.
+    Full = 1,
+    /// Adding to the repository, and no more: it holds no secret keys.
+    WriteOnly = 2,
+}
+
 /// Magic, version, kind, cost and salt.
 const HEADER: usize = 4 + 2 + 1 + KdfCost::LEN + 32;
 
@@ -48,7 +56,7 @@ pub fn make(keys: &Keys, password: &[u8], cost: KdfCost, repository: &Repository
     let mut bytes = Vec::new();
     bytes.put_raw(MAGIC);
     bytes.put_u16(VERSION);
-    bytes.put_u8(KIND_PASSWORD);
+    bytes.put_u8(if keys.can_read() { Sort::Full } else { Sort::WriteOnly } as u8);
     cost.encode(&mut bytes);
     bytes.put_raw(&salt);
     let ad = associated(&bytes, repository);
@@ -56,11 +64,15 @@ pub fn make(keys: &Keys, password: &[u8], cost: KdfCost, repository: &Repository
     Ok(bytes)
 }
 
-/// The keys in the keyslot named `name`.
-///
-/// # Errors
-/// `KeyslotError`; damage is told from a wrong password by the name.
-pub fn open(name: &SlotId, bytes: &[u8], password: &[u8], repository: &RepositoryId) -> Result<Keys, KeyslotError> {
+/// A keyslot's parts, as far as they can be told without its password.
+struct Parts<'a> {
+    sort: Sort,
+    cost: KdfCost,
+    salt: [u8; 32],
+    sealed: &'a [u8],
+}
+
+fn parse<'a>(name: &SlotId, bytes: &'a [u8]) -> Result<Parts<'a>, KeyslotError> {
     if id(bytes) != *name {
         return Err(KeyslotError::Damaged);
     }
@@ -73,19 +85,38 @@ pub fn open(name: &SlotId, bytes: &[u8], password: &[u8], repository: &Repositor
         0 => return Err(Malformed("keyslot format 0").into()),
         version => return Err(KeyslotError::NewerFormat { version }),
     }
-    match take.u8()? {
-        KIND_PASSWORD => {}
+    let sort = match take.u8()? {
+        1 => Sort::Full,
+        2 => Sort::WriteOnly,
         kind => return Err(KeyslotError::UnknownKind { kind }),
-    }
-    let cost = KdfCost::decode(&mut take)?;
-    let salt = take.array()?;
+    };
+    Ok(Parts { sort, cost: KdfCost::decode(&mut take)?, salt: take.array()?, sealed: take.raw(take.remaining())? })
+}
+
+/// What it is good for, and what a guess at its password costs.
+///
+/// # Errors
+/// `KeyslotError` for what is no keyslot of this name.
+pub fn describe(name: &SlotId, bytes: &[u8]) -> Result<(Sort, KdfCost), KeyslotError> {
+    parse(name, bytes).map(|parts| (parts.sort, parts.cost))
+}
+
+/// The keys in the keyslot named `name`.
+///
+/// # Errors
+/// `KeyslotError`; damage is told from a wrong password by the name.
+pub fn open(name: &SlotId, bytes: &[u8], password: &[u8], repository: &RepositoryId) -> Result<Keys, KeyslotError> {
+    let Parts { sort, cost, salt, sealed } = parse(name, bytes)?;
     let ad = associated(&bytes[..HEADER], repository);
     // Enough room from the start: a growing vector would leave copies of the keys behind.
-    let mut plain = Zeroizing::new(Vec::with_capacity(take.remaining()));
-    let sealed = take.raw(take.remaining())?;
+    let mut plain = Zeroizing::new(Vec::with_capacity(sealed.len()));
     seal::open(&kdf::derive(password, &salt, cost)?, &ad, sealed, &mut plain)
         .map_err(|_| KeyslotError::WrongPassword)?;
-    Ok(Keys::decode(&plain)?)
+    let keys = Keys::decode(&plain)?;
+    if keys.can_read() != (sort == Sort::Full) {
+        return Err(Malformed("its keys are not of its kind").into());
+    }
+    Ok(keys)
 }
 
 fn associated(header: &[u8], repository: &RepositoryId) -> Vec<u8> {
@@ -126,8 +157,12 @@ mod tests {
     }
 
     #[test]
-    fn write_only_keys_stay_so_in_a_slot() {
-        let bytes = slot(&Keys::generate().write_only());
+    fn write_only_keys_stay_so_in_a_slot_that_says_so() {
+        let keys = Keys::generate();
+        let sort = |bytes: &[u8]| describe(&id(bytes), bytes).unwrap().0;
+        assert_eq!(sort(&slot(&keys)), Sort::Full);
+        let bytes = slot(&keys.write_only());
+        assert_eq!(sort(&bytes), Sort::WriteOnly);
         assert!(!open_any(&bytes, b"password", &HERE).unwrap().can_read());
     }
 

@@ -1,6 +1,6 @@
 //! A repository with its local index: gives chunks by id. Knows nothing of what chunks hold.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -8,6 +8,7 @@ use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Weighter};
 
 use super::index::{BlockPlace, IndexTotals, LocalIndex, Location, PackNumber};
+use super::lost;
 use super::pack;
 use super::prefetch::Prefetch;
 use super::repository::key_error;
@@ -123,7 +124,16 @@ impl Indexed {
 
     /// Starts writing chunks. Several writers may be at work at once, here and elsewhere.
     pub fn writer(self: &Arc<Self>, monitor: Arc<dyn Monitor>) -> Result<Writer, RepoError> {
-        Writer::new(Arc::clone(self), monitor)
+        self.writer_without(&BTreeSet::new(), monitor)
+    }
+
+    /// The same, for which packs do not count: what is put and is only there is stored again.
+    pub fn writer_without(
+        self: &Arc<Self>,
+        packs: &BTreeSet<PackId>,
+        monitor: Arc<dyn Monitor>,
+    ) -> Result<Writer, RepoError> {
+        Writer::new(Arc::clone(self), packs, monitor)
     }
 
     /// A chunk's length, and the plain and sealed lengths of its block.
@@ -211,7 +221,7 @@ impl Reader {
                 // The pack may have been replaced by others since the index was read.
                 Err(RepoError::Damaged { object, what }) if what == GONE => {
                     self.index.catch_up(&self.repository, self.index.generation())?;
-                    if self.index.locate(&self.repository, id)? == Some(place) {
+                    if self.index.locate(&self.repository, id)? == Some(place) && !self.lost_since()? {
                         return Err(RepoError::Damaged { object, what });
                     }
                 }
@@ -219,6 +229,13 @@ impl Reader {
             }
         }
         Err(RepoError::LocalIndex { path: self.index.dir().to_owned(), what: format!("lost the place of {id:?}") })
+    }
+
+    /// Whether packs are gone that counted so far. They do not count any more: a chunk may be elsewhere as well.
+    fn lost_since(&self) -> Result<bool, RepoError> {
+        let before = self.index.left_out();
+        lost::look(&self.index, &self.repository)?;
+        Ok(self.index.left_out() != before)
     }
 
     /// Looks again after catching up, and last in packs that no segment lists.
@@ -290,19 +307,19 @@ impl Reader {
 
     fn decode(&self, pack: &OpenPack, ordinal: u32) -> Result<Arc<Block>, RepoError> {
         let name = ObjectName::new(Kind::Pack, pack.id);
-        let damaged = |what: String| RepoError::damaged(&name, what);
+        let damaged = |what: String| RepoError::damaged(&name, format!("block {ordinal}: {what}"));
         let place = pack.blocks.get(ordinal as usize);
-        let place = place.ok_or_else(|| damaged(format!("block {ordinal}: listed, but not in the pack")))?;
+        let place = place.ok_or_else(|| damaged("listed, but not in the pack".to_owned()))?;
         let end = place.start + u64::from(place.sealed_len);
         let mut sealed = match self.repository.store().get_range(&name, place.start..end) {
-            Err(StoreError::Absent { .. }) => return Err(damaged(GONE.to_owned())),
+            Err(StoreError::Absent { .. }) => return Err(RepoError::damaged(&name, GONE)),
             Err(StoreError::Short { found, .. }) => {
-                return Err(damaged(format!("block {ordinal}: truncated: the pack ends at {found} of {end} bytes")));
+                return Err(damaged(format!("truncated: the pack ends at {found} of {end} bytes")));
             }
             other => other?,
         };
         if sealed.len() != place.sealed_len as usize {
-            return Err(damaged(format!("block {ordinal}: {} of {} bytes read", sealed.len(), place.sealed_len)));
+            return Err(damaged(format!("{} of {} bytes read", sealed.len(), place.sealed_len)));
         }
         let (key, repository) = (&pack.key, self.repository.id());
         let mut plain = Vec::new();

@@ -1,15 +1,16 @@
 //! A repository with its keys open: snapshots can be listed, read, added and forgotten. Chunks need an index first.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::config::{self, Config, ConfigError, Params};
 use super::index::{Access, LocalIndex};
 use super::keys::{KeyError, Keys};
 use super::keyslot::{self, KeyslotError};
-use super::pack::{self, PackEntry};
+use super::slots::put_slot;
 use super::{Indexed, RepoError, Snapshot};
-use crate::base::{PackId, RepositoryId, SlotId, SnapshotId, Timestamp};
+use crate::base::files::make_private_dir;
+use crate::base::{RepositoryId, SlotId, SnapshotId, Timestamp};
 use crate::codec::kdf::KdfCost;
 use crate::store::{Kind, ObjectName, Store, StoreError};
 
@@ -19,6 +20,7 @@ pub struct Repository {
     keys: Arc<Keys>,
     config: Config,
     slot: SlotId,
+    memory: Option<PathBuf>,
 }
 
 impl Repository {
@@ -41,20 +43,37 @@ impl Repository {
             }
             return Err(e.into());
         }
-        Ok(Self { store, keys: Arc::new(keys), config, slot })
+        Ok(Self { store, keys: Arc::new(keys), config, slot, memory: None })
     }
 
     /// # Errors
     /// `NoRepository`, `NewerFormat`, `UnknownFeature`, `WrongPassword`, `Damaged`, and failures of the store.
     pub fn open(store: Arc<dyn Store>, password: &[u8]) -> Result<Self, RepoError> {
-        let bytes = match store.get(&ObjectName::config()) {
-            Err(StoreError::Absent { .. }) => return Err(RepoError::NoRepository { place: store.describe() }),
-            other => other?,
-        };
+        let bytes = Self::read_config(&*store)?;
         let header = config::Header::decode(&bytes).map_err(config_error)?;
         let (slot, keys) = open_slot(&*store, password, &header.id)?;
         let config = Config::decode(&bytes, keys.index()).map_err(config_error)?;
-        Ok(Self { store, keys: Arc::new(keys), config, slot })
+        Ok(Self { store, keys: Arc::new(keys), config, slot, memory: None })
+    }
+
+    /// Where this machine may keep what it has seen of the repository; made if it is missing.
+    pub fn remember_in(&mut self, cache_dir: &Path) -> Result<(), RepoError> {
+        let dir = cache_dir.join(self.id().to_string());
+        make_private_dir(&dir).map_err(|source| RepoError::Io { path: dir.clone(), source })?;
+        self.memory = Some(dir);
+        Ok(())
+    }
+
+    /// `None` where nothing is remembered.
+    pub fn memory(&self) -> Option<&Path> {
+        self.memory.as_deref()
+    }
+
+    pub(super) fn read_config(store: &dyn Store) -> Result<Vec<u8>, RepoError> {
+        match store.get(&ObjectName::config()) {
+            Err(StoreError::Absent { .. }) => Err(RepoError::NoRepository { place: store.describe() }),
+            other => Ok(other?),
+        }
     }
 
     pub fn id(&self) -> RepositoryId {
@@ -87,11 +106,6 @@ impl Repository {
         ids(&*self.store, Kind::Key)
     }
 
-    /// Adds a keyslot for one more password.
-    pub fn add_password(&self, password: &[u8], cost: KdfCost) -> Result<SlotId, RepoError> {
-        put_slot(&*self.store, &self.keys, password, cost, &self.id())
-    }
-
     /// Ids of all snapshots, in no particular order.
     pub fn snapshots(&self) -> Result<Vec<SnapshotId>, RepoError> {
         ids(&*self.store, Kind::Snapshot)
@@ -114,17 +128,17 @@ impl Repository {
     }
 
     /// Deletes a snapshot's object; what it alone needed stays until a prune. A snapshot that is gone is no error.
-    pub fn forget(&self, id: &SnapshotId) -> Result<(), RepoError> {
-        Ok(self.store.delete(&ObjectName::new(Kind::Snapshot, id))?)
-    }
-
-    /// Reads a whole pack and looks at every bit of it.
     ///
     /// # Errors
-    /// `Damaged`, naming what is wrong in it; `WriteOnly` when these keys cannot tell; failures of the store.
-    pub fn verify_pack(&self, id: PackId) -> Result<PackEntry, RepoError> {
-        let bytes = self.store.get(&ObjectName::new(Kind::Pack, id))?;
-        pack::verify(&self.keys, &self.id(), id, &bytes)
+    /// `WriteOnly`, and failures of the store.
+    pub fn forget(&self, id: &SnapshotId) -> Result<(), RepoError> {
+        self.refuse_write_only()?;
+        self.take_back(id)
+    }
+
+    /// The same for a snapshot that the caller has just put, and whoever may put may do.
+    pub fn take_back(&self, id: &SnapshotId) -> Result<(), RepoError> {
+        Ok(self.store.delete(&ObjectName::new(Kind::Snapshot, id))?)
     }
 
     /// Opens the local index under `cache_dir` and catches up with the repository, for programs that write or that
@@ -138,8 +152,9 @@ impl Repository {
         self.index(cache_dir, Access::Reader)
     }
 
-    fn index(self, cache_dir: &Path, access: Access) -> Result<Indexed, RepoError> {
+    fn index(mut self, cache_dir: &Path, access: Access) -> Result<Indexed, RepoError> {
         let index = LocalIndex::open(&cache_dir.join(self.id().to_string()))?;
+        self.memory = Some(index.dir().to_owned());
         index.catch_up(&self, 0)?;
         if access == Access::Reader {
             index.release();
@@ -152,20 +167,6 @@ fn ids<T: std::str::FromStr>(store: &dyn Store, kind: Kind) -> Result<Vec<T>, Re
     let mut ids = Vec::new();
     store.list(kind, &mut |info| ids.extend(info.name.name.parse::<T>().ok()))?;
     Ok(ids)
-}
-
-fn put_slot(
-    store: &dyn Store,
-    keys: &Keys,
-    password: &[u8],
-    cost: KdfCost,
-    repository: &RepositoryId,
-) -> Result<SlotId, RepoError> {
-    let bytes = keyslot::make(keys, password, cost, repository)
-        .map_err(|e| RepoError::Unstorable { what: format!("the keyslot: {e}") })?;
-    let id = keyslot::id(&bytes);
-    store.put(&ObjectName::new(Kind::Key, id), &[&bytes])?;
-    Ok(id)
 }
 
 /// Tries the password on every keyslot. Slots that cannot be tried count only if none opens.
@@ -206,7 +207,7 @@ fn open_slot(store: &dyn Store, password: &[u8], repository: &RepositoryId) -> R
     }
 }
 
-fn config_error(error: ConfigError) -> RepoError {
+pub fn config_error(error: ConfigError) -> RepoError {
     match error {
         ConfigError::NewerFormat { version } => RepoError::NewerFormat { version },
         ConfigError::UnknownFeature { bit } => RepoError::UnknownFeature { bit },
@@ -218,6 +219,7 @@ fn config_error(error: ConfigError) -> RepoError {
 pub fn key_error(name: &ObjectName, error: KeyError) -> RepoError {
     match error {
         KeyError::WriteOnly => RepoError::WriteOnly,
+        KeyError::UnknownGeneration(generation) => RepoError::NewerKeys { object: name.clone(), generation },
         e => RepoError::damaged(name, e.to_string()),
     }
 }

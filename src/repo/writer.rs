@@ -4,6 +4,7 @@
 //! queues between them are short, so that memory is bounded and a slow store slows the callers. The first failure stops
 //! everything: later calls fail as well, and what is in the store is found again by the next writer on this machine.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -11,11 +12,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::index::{Marker, SegmentBuilder, read_pack_entry};
+use super::buffers::Buffers;
+use super::failure::Failure;
+use super::index::{LeftOut, Marker, SegmentBuilder, read_pack_entry};
 use super::pack::{ChunkEntry, Gathered, compress_block};
 use super::pending::Pending;
-use super::{ChunkSink, Class, Indexed, MAX_CHUNK, RepoError};
-use crate::base::{ChunkId, Counter, Monitor};
+use super::{ChunkSink, Class, Indexed, Look, MAX_CHUNK, RepoError};
+use crate::base::{ChunkId, Counter, Monitor, PackId};
 use crate::codec::chunker::Chunker;
 use crate::store::{Kind, ObjectName};
 
@@ -48,6 +51,7 @@ pub struct Writer {
     blocks: Option<Sender<Block>>,
     threads: Vec<JoinHandle<()>>,
     marker: Option<Marker>,
+    begun: Look,
     chunker: Chunker,
     /// Shared by those that put, held alone by the one that flushes.
     gate: RwLock<()>,
@@ -73,7 +77,6 @@ struct Work {
     under_way: Mutex<usize>,
     idle: Condvar,
     failure: Failure,
-    /// Buffers to be used again: fresh memory costs more than what is done with it.
     plains: Buffers,
     arenas: Buffers,
     chunks_new: AtomicU64,
@@ -87,63 +90,23 @@ struct Listed {
     since: Instant,
 }
 
-/// The first failure; whoever asks first is given it, later ones a copy of its text.
-#[derive(Default)]
-struct Failure(Mutex<Option<(Option<RepoError>, String)>>);
-
-impl Failure {
-    fn set(&self, error: RepoError) {
-        let what = error.to_string();
-        lock(&self.0).get_or_insert((Some(error), what));
-    }
-
-    fn is_set(&self) -> bool {
-        lock(&self.0).is_some()
-    }
-
-    fn check(&self) -> Result<(), RepoError> {
-        match &mut *lock(&self.0) {
-            None => Ok(()),
-            Some((error, what)) => Err(error.take().unwrap_or_else(|| RepoError::WriterFailed { what: what.clone() })),
-        }
-    }
-}
-
-struct Buffers {
-    kept: Mutex<Vec<Vec<u8>>>,
-    most: usize,
-}
-
-impl Buffers {
-    fn new(most: usize) -> Self {
-        Self { kept: Mutex::default(), most }
-    }
-
-    fn get(&self) -> Vec<u8> {
-        lock(&self.kept).pop().unwrap_or_default()
-    }
-
-    fn put_back(&self, mut buffer: Vec<u8>) {
-        buffer.clear();
-        let mut kept = lock(&self.kept);
-        if kept.len() < self.most {
-            kept.push(buffer);
-        }
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Writer {
-    pub(super) fn new(indexed: Arc<Indexed>, monitor: Arc<dyn Monitor>) -> Result<Self, RepoError> {
+    /// What is in the packs `without` is stored again, as is what is in condemned ones.
+    pub(super) fn new(
+        indexed: Arc<Indexed>,
+        without: &BTreeSet<PackId>,
+        monitor: Arc<dyn Monitor>,
+    ) -> Result<Self, RepoError> {
         let markers = indexed.index().markers();
         let io = |source| RepoError::Io { path: markers.clone(), source };
         let left_behind = Marker::left_behind(&markers).map_err(io)?;
         let marker = Marker::new(&markers).map_err(io)?;
-        // What others removed since the index was opened must not count as there.
-        indexed.refresh()?;
+        // What others removed since the index was opened must not count as there, nor what is lost.
+        let begun = indexed.look_without(without)?;
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let (blocks, blocks_in) = bounded(workers);
         let (packs, packs_in) = bounded(0);
@@ -174,6 +137,7 @@ impl Writer {
         let block = |class| Mutex::new(Block { class, plain: Vec::new(), chunks: Vec::new() });
         let mut writer = Self {
             chunker: Chunker::new(indexed.keys().chunker(), indexed.params().chunk),
+            begun,
             work,
             blocks: Some(blocks),
             threads: Vec::new(),
@@ -239,6 +203,11 @@ impl Writer {
             bytes_stored: work.bytes_stored.load(Ordering::SeqCst),
             packs: work.packs_stored.load(Ordering::SeqCst),
         }
+    }
+
+    /// What it went by when it began.
+    pub fn begun(&self) -> &Look {
+        &self.begun
     }
 
     pub fn indexed(&self) -> &Arc<Indexed> {
@@ -473,8 +442,12 @@ impl Work {
 
     /// Lists packs that writers stored and did not live to list: what they hold is not sent again.
     fn adopt(&self) -> Result<(), RepoError> {
+        let left_out = self.indexed.index().left_out();
         for (id, size) in self.indexed.index().unlisted(&self.indexed)? {
             self.monitor.check()?;
+            if left_out.contains(&LeftOut { pack: id, block: None }) {
+                continue;
+            }
             match read_pack_entry(&self.indexed, id, size) {
                 Ok(entry) => {
                     lock(&self.listed).builder.push(entry);

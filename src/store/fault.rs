@@ -17,6 +17,10 @@ pub enum Fault {
     Short,
     /// Reading gives all bytes, one bit of them changed. Other calls: as `Before`.
     Flip,
+    /// As `Before`, but worth another try.
+    Unavailable,
+    /// As `After`, but worth another try.
+    LostReply,
     /// It fails, and so does every call after it: the end of the process, or of the network.
     Crash,
 }
@@ -105,12 +109,11 @@ impl FaultStore {
     }
 
     fn run<T>(&self, op: Op, name: &ObjectName, act: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let fault = self.next(op, Some(name.kind));
-        let failed = || StoreError::Injected { place: format!("{}/{name}", self.inner.describe()) };
-        match fault {
+        let place = || format!("{}/{name}", self.inner.describe());
+        match self.next(op, Some(name.kind)) {
             None => act(),
-            Some(Fault::After) => act().and(Err(failed())),
-            Some(_) => Err(failed()),
+            Some(fault @ (Fault::After | Fault::LostReply)) => act().and(Err(failed(fault, place()))),
+            Some(fault) => Err(failed(fault, place())),
         }
     }
 
@@ -133,7 +136,7 @@ impl FaultStore {
                 }
                 bytes
             }),
-            Some(_) => Err(StoreError::Injected { place: format!("{}/{name}", self.inner.describe()) }),
+            Some(fault) => Err(failed(fault, format!("{}/{name}", self.inner.describe()))),
         }
     }
 
@@ -145,8 +148,15 @@ impl FaultStore {
     ) -> Result<T, StoreError> {
         match self.next(op, kind) {
             None => act(),
-            Some(_) => Err(StoreError::Injected { place: self.inner.describe() }),
+            Some(fault) => Err(failed(fault, self.inner.describe())),
         }
+    }
+}
+
+fn failed(fault: Fault, place: String) -> StoreError {
+    match fault {
+        Fault::Unavailable | Fault::LostReply => StoreError::Unavailable { place, what: "injected fault".to_owned() },
+        _ => StoreError::Injected { place },
     }
 }
 

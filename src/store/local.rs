@@ -4,6 +4,7 @@
 //! all, and stays. Everything is reached from one descriptor of the root, so that a directory that is unmounted or
 //! renamed away meanwhile is not silently replaced by a new one of the same name.
 
+use std::ffi::CStr;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,7 +15,7 @@ use std::sync::{Once, OnceLock};
 use rustix::fs::{self as rfs, AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Kind, MAX_OBJECT, ObjectInfo, ObjectName, Space, Store, StoreError};
+use super::{Kind, MAX_OBJECT, ObjectInfo, ObjectName, Space, Store, StoreError, is_hex};
 use crate::base::Timestamp;
 
 const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -129,7 +130,7 @@ impl LocalStore {
     }
 
     fn open(&self, name: &ObjectName) -> Result<(OwnedFd, u64), StoreError> {
-        let path = path(name);
+        let path = name.path();
         let open = || {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
             let file = rfs::openat(self.dir()?, &*path, flags, Mode::empty())?;
@@ -153,11 +154,11 @@ impl LocalStore {
             let count = match rustix::io::pread(file, room, at) {
                 Ok((read, _)) => read.len(),
                 Err(Errno::INTR) => continue,
-                Err(e) => return Err(self.fail(&path(name), e)),
+                Err(e) => return Err(self.fail(&name.path(), e)),
             };
             if count == 0 {
                 return Err(StoreError::Short {
-                    place: self.place(&path(name)),
+                    place: self.place(&name.path()),
                     wanted: start + len as u64,
                     found: at,
                 });
@@ -206,7 +207,7 @@ impl Store for LocalStore {
     fn put(&self, name: &ObjectName, parts: &[&[u8]]) -> Result<(), StoreError> {
         let root = self.dir_made()?;
         self.swept.call_once(|| self.sweep(root));
-        let target = path(name);
+        let target = name.path();
         let temporary = format!(
             "{TMP}/{}-{}-{:016x}",
             std::process::id(),
@@ -246,7 +247,7 @@ impl Store for LocalStore {
         let (file, size) = self.open(name)?;
         if size > MAX_OBJECT {
             let source = io::Error::new(io::ErrorKind::InvalidData, "longer than any object of a repository");
-            return Err(StoreError::Io { place: self.place(&path(name)), source });
+            return Err(StoreError::Io { place: self.place(&name.path()), source });
         }
         self.read(name, &file, 0, size as usize)
     }
@@ -255,13 +256,13 @@ impl Store for LocalStore {
         let (file, size) = self.open(name)?;
         let len = range.end.saturating_sub(range.start);
         if range.end > size || len > MAX_OBJECT {
-            return Err(StoreError::Short { place: self.place(&path(name)), wanted: range.end, found: size });
+            return Err(StoreError::Short { place: self.place(&name.path()), wanted: range.end, found: size });
         }
         self.read(name, &file, range.start, len as usize)
     }
 
     fn stat(&self, name: &ObjectName) -> Result<ObjectInfo, StoreError> {
-        let path = path(name);
+        let path = name.path();
         let stat = self.dir().and_then(|root| rfs::statat(root, &*path, AtFlags::SYMLINK_NOFOLLOW));
         stat.map(|stat| info(name.clone(), &stat)).map_err(|e| self.fail(&path, e))
     }
@@ -278,7 +279,7 @@ impl Store for LocalStore {
     }
 
     fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
-        let path = path(name);
+        let path = name.path();
         match self.dir().and_then(|root| rfs::unlinkat(root, &*path, AtFlags::empty())) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(e) => Err(self.fail(&path, e)),
@@ -298,7 +299,17 @@ impl Store for LocalStore {
             other => other.map_err(|e| self.fail("", e))?,
         };
         for entry in Dir::read_from(&dir).map_err(|e| self.fail("", e))? {
-            if !matches!(entry.map_err(|e| self.fail("", e))?.file_name().to_bytes(), b"." | b"..") {
+            let entry = entry.map_err(|e| self.fail("", e))?;
+            let name = entry.file_name();
+            // An `init` that a full disk stopped leaves places of its own, which hold nothing.
+            let vacant = match name.to_bytes() {
+                b"." | b".." => true,
+                name_of if [TMP, Kind::Key.as_str()].iter().any(|own| own.as_bytes() == name_of) => {
+                    is_empty_dir(dir.as_fd(), name).map_err(|e| self.fail(&name.to_string_lossy(), e))?
+                }
+                _ => false,
+            };
+            if !vacant {
                 return Ok(false);
             }
         }
@@ -310,21 +321,22 @@ impl Store for LocalStore {
     }
 }
 
-fn path(name: &ObjectName) -> String {
-    match name.kind {
-        Kind::Config => Kind::Config.as_str().to_owned(),
-        // 256 directories keep each one small where there are millions of packs.
-        Kind::Pack => format!("{}/{}/{}", Kind::Pack.as_str(), name.name.get(..2).unwrap_or("00"), name.name),
-        kind => format!("{}/{}", kind.as_str(), name.name),
+/// Whether it is a directory with nothing in it.
+fn is_empty_dir(parent: BorrowedFd<'_>, name: &CStr) -> Result<bool, Errno> {
+    match rfs::openat(parent, name, DIR_FLAGS | OFlags::NOFOLLOW, Mode::empty()) {
+        Err(Errno::NOTDIR | Errno::LOOP) => Ok(false),
+        Err(e) => Err(e),
+        Ok(dir) => {
+            let mut names =
+                Dir::read_from(&dir)?.map(|entry| entry.map(|entry| entry.file_name().to_bytes().to_owned()));
+            names.try_fold(true, |empty, name| Ok(empty && matches!(&name?[..], b"." | b"..")))
+        }
     }
 }
 
-fn is_hex(text: &str) -> bool {
-    text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
 fn info(name: ObjectName, stat: &rfs::Stat) -> ObjectInfo {
-    let put_at = Timestamp { secs: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 };
+    // The time of change, which the rename sets: the file was written some time before.
+    let put_at = Timestamp { secs: stat.st_ctime, nanos: stat.st_ctime_nsec as u32 };
     ObjectInfo { name, size: stat.st_size as u64, put_at: Some(put_at) }
 }
 
@@ -399,6 +411,27 @@ mod tests {
         std::fs::create_dir(dir.path().join("index").join(&other.name)).unwrap();
         assert!(store.put(&other, &[b"bytes"]).is_err());
         assert_eq!(std::fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn empty_places_of_its_own_leave_a_place_vacant_and_nothing_else_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LocalStore::new(dir.path());
+        for name in ["tmp", "keys"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+            assert!(store.is_vacant().unwrap(), "{name}");
+        }
+        let key = dir.path().join("keys/key");
+        std::fs::write(&key, "").unwrap();
+        assert!(!store.is_vacant().unwrap());
+        std::fs::remove_file(&key).unwrap();
+        assert!(store.is_vacant().unwrap());
+        std::fs::remove_dir(dir.path().join("tmp")).unwrap();
+        std::fs::write(dir.path().join("tmp"), "a file").unwrap();
+        assert!(!store.is_vacant().unwrap());
+        std::fs::remove_file(dir.path().join("tmp")).unwrap();
+        std::fs::create_dir(dir.path().join("other")).unwrap();
+        assert!(!store.is_vacant().unwrap());
     }
 
     #[test]

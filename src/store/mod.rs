@@ -1,14 +1,28 @@
 //! Floor 2: stores of whole named objects, and decorators around them. A store knows nothing of what is in an object.
 
+mod cache;
 #[cfg(test)]
 pub mod conformance;
+mod count;
 mod fault;
+mod limit;
 mod local;
+#[cfg(test)]
+mod memory;
 mod record;
+mod retry;
+mod s3;
 
+pub use cache::{CacheStore, Kept};
+pub use count::{CountStore, OpCounts};
 pub use fault::{Fault, FaultStore, Plan};
+pub use limit::{LimitStore, Limits};
 pub use local::LocalStore;
+#[cfg(test)]
+pub use memory::MemoryStore;
 pub use record::{RecordStore, Tally};
+pub use retry::RetryStore;
+pub use s3::{S3Options, S3Place, S3Store};
 
 use std::fmt;
 use std::ops::Range;
@@ -29,6 +43,10 @@ pub enum Kind {
     Segment,
     /// `snapshots/`
     Snapshot,
+    /// `marks/`
+    Mark,
+    /// `leases/`
+    Lease,
 }
 
 /// Where an object is: its kind and its name within it (64 hexadecimal digits; empty for `Kind::Config`).
@@ -39,7 +57,8 @@ pub struct ObjectName {
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] = [Self::Config, Self::Key, Self::Pack, Self::Segment, Self::Snapshot];
+    pub const ALL: [Self; 7] =
+        [Self::Config, Self::Key, Self::Pack, Self::Segment, Self::Snapshot, Self::Mark, Self::Lease];
 
     /// The name of its place.
     pub fn as_str(self) -> &'static str {
@@ -49,6 +68,8 @@ impl Kind {
             Self::Pack => "packs",
             Self::Segment => "index",
             Self::Snapshot => "snapshots",
+            Self::Mark => "marks",
+            Self::Lease => "leases",
         }
     }
 }
@@ -61,6 +82,22 @@ impl ObjectName {
     pub fn config() -> Self {
         Self { kind: Kind::Config, name: String::new() }
     }
+
+    /// The name of its file or its object key, the same in every store.
+    fn path(&self) -> String {
+        match self.kind {
+            Kind::Config => Kind::Config.as_str().to_owned(),
+            // 256 directories keep each one small where there are millions of packs.
+            Kind::Pack => format!("{}/{}/{}", Kind::Pack.as_str(), self.name.get(..2).unwrap_or("00"), self.name),
+            kind => format!("{}/{}", kind.as_str(), self.name),
+        }
+    }
+
+    /// The object of `kind` whose `path` this is; `None` for what is foreign.
+    fn from_path(kind: Kind, path: &str) -> Option<Self> {
+        let name = Self::new(kind, path.rsplit('/').next()?);
+        (name.name.len() == 64 && is_hex(&name.name) && name.path() == path).then_some(name)
+    }
 }
 
 impl fmt::Display for ObjectName {
@@ -68,6 +105,10 @@ impl fmt::Display for ObjectName {
         f.write_str(self.kind.as_str())?;
         if self.name.is_empty() { Ok(()) } else { write!(f, "/{}", self.name) }
     }
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The calls of a store, for decorators that tell them apart.
@@ -89,7 +130,7 @@ pub struct ObjectInfo {
     pub name: ObjectName,
     /// Bytes.
     pub size: u64,
-    /// When it was put, where the store tells.
+    /// When it was put, by the store's clock, where it tells; not before it could be seen.
     pub put_at: Option<crate::base::Timestamp>,
 }
 
@@ -113,6 +154,15 @@ pub enum StoreError {
     Full { place: String },
     #[error("{place}: permission denied")]
     Denied { place: String },
+    /// The store does not serve whoever asks: `what` says what is wrong with the credentials.
+    #[error("{place}: {what}")]
+    Refused { place: String, what: String },
+    /// The bucket does not exist.
+    #[error("{place}: no such bucket")]
+    NoPlace { place: String },
+    /// No answer, or one that asks to come back later: it is worth another try.
+    #[error("{place}: {what}")]
+    Unavailable { place: String, what: String },
     #[error("{place}: {source}")]
     Io { place: String, source: std::io::Error },
     /// A fault that a test planned.

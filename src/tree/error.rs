@@ -33,6 +33,15 @@ impl TreeError {
         Self::Io { path: path.into(), source: source.into() }
     }
 
+    /// Whether bytes of the repository are gone or changed, as against a passing failure to reach them.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Repo(error) => error.is_damage(),
+            _ => false,
+        }
+    }
+
     /// Whether it concerns one path of the source only, so that an operation may report it and go on.
     pub fn is_local(&self) -> bool {
         matches!(self, Self::Io { .. } | Self::Unstorable { .. })

@@ -12,6 +12,7 @@ mod merge;
 mod node;
 mod page;
 mod patterns;
+mod readable;
 #[cfg(test)]
 mod samples;
 mod source;
@@ -29,6 +30,7 @@ pub use error::TreeError;
 pub use filter::{FilterOptions, Filters};
 pub use merge::{Merge, Named, Pair, SideError, merge_by_name};
 pub use node::{Body, Content, DirRef, Meta, Node, Piece, Stamp, Xattr};
+pub use readable::{Readable, ReadableEntries};
 pub use source::{Data, Entries, Entry, Run, Source};
 pub use stored::{Found, Listing, Placed, Start, Stored};
 pub use stored_source::StoredSource;

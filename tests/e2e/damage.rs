@@ -264,3 +264,72 @@ fn objects_that_changed_places_are_not_mistaken_for_each_other() {
         fs::write(second, b).expect("write");
     }
 }
+
+#[test]
+fn a_backup_over_a_lost_pack_says_so_and_brings_back_what_was_lost() {
+    let (world, copies) = made();
+    let newest = copies.last().expect("three");
+    for pack in of_kind(&world, "packs") {
+        let good = fs::read(&pack).expect("read");
+        fs::remove_file(&pack).expect("remove");
+        let name = pack.file_name().and_then(OsStr::to_str).expect("UTF-8").to_owned();
+        let ran = world.ok(&[OsStr::new("backup"), world.path("source").as_os_str()]);
+        let said = ran.said().into_iter().filter(|line| line.contains(&name) && line.contains("cut short"));
+        assert_eq!(said.count(), 1, "{ran:?}");
+        // Whoever has another cache finds it whole as well.
+        fs::remove_dir_all(world.path("cache")).expect("remove");
+        let target = world.mkdir("target");
+        world.ok(&["restore", "latest", "--target", target.to_str().expect("UTF-8"), "--delete"]);
+        compare::same(newest, &target, Exact::Made);
+        let check = world.run(&["check", "--read-data"]);
+        assert_eq!(check.code, 1, "the pack is still listed: {check:?}");
+        let newest = world.newest().expect("a snapshot");
+        assert!(check.stdout.contains(&name) && !check.stdout.contains(&newest[..8]), "{newest}: {check:?}");
+        fs::write(&pack, good).expect("write");
+    }
+    world.ok(&["check", "--read-data"]);
+}
+
+#[test]
+fn a_backup_after_a_check_stores_again_what_a_flipped_bit_cost() {
+    let (world, copies) = made();
+    let mut random = Random::new(15);
+    let mut damaged = 0;
+    for pack in of_kind(&world, "packs") {
+        damages(&pack, 0, &mut random);
+        damaged += 1;
+    }
+    let check = world.run(&["check", "--read-data"]);
+    assert_eq!(check.code, 1);
+    let doubled = |line: &&str| line.matches("block ").count() > 1;
+    assert!(check.stdout.contains("block ") && !check.stdout.lines().any(|line| doubled(&line)), "{check:?}");
+    world.ok(&[OsStr::new("backup"), world.path("source").as_os_str()]);
+    fs::remove_dir_all(world.path("cache")).expect("remove");
+    let found = world.run(&["check", "--read-data"]);
+    let newest = world.newest().expect("a snapshot");
+    assert!(damaged > 0 && found.code == 1 && !found.stdout.contains(&newest[..8]), "{newest}: {found:?}");
+    let target = world.mkdir("target");
+    world.ok(&["restore", "latest", "--target", target.to_str().expect("UTF-8")]);
+    compare::same(copies.last().expect("three"), &target, Exact::Made);
+}
+
+#[test]
+fn an_old_state_of_the_store_that_somebody_put_back_is_noticed_once() {
+    let world = World::with_repository();
+    world.write("source/file", b"one");
+    let source = world.path("source");
+    world.backup(&source);
+    run(Command::new("cp").arg("-a").arg(world.repo()).arg(world.path("old"))).good();
+    world.write("source/file", b"two");
+    let newest = world.backup(&source);
+    assert!(world.ok(&["snapshots"]).stderr.is_empty());
+    fs::remove_dir_all(world.repo()).expect("remove");
+    fs::rename(world.path("old"), world.repo()).expect("rename");
+    let ran = world.ok(&["snapshots"]);
+    assert!(ran.stderr.contains(&newest[..8]) && ran.stderr.contains("is gone"), "{ran:?}");
+    assert!(world.ok(&["snapshots"]).stderr.is_empty(), "told once");
+    // What is forgotten here is no surprise.
+    let newest = world.backup(&source);
+    world.ok(&["forget", &newest]);
+    assert!(world.ok(&["snapshots"]).stderr.is_empty());
+}

@@ -42,6 +42,19 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
+fn an_init_that_found_no_room_can_be_repeated_once_there_is() {
+    if !root() {
+        return;
+    }
+    let world = World::new();
+    let disk = Small::new(world.repo(), "4k");
+    world.fails(crate::harness::INIT, 1, "space");
+    disk.grow("1m");
+    world.ok(crate::harness::INIT);
+    world.ok(&["check"]);
+}
+
+#[test]
 fn a_full_repository_fails_the_backup_and_keeps_what_is_there() {
     if !root() {
         return;

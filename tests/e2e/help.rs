@@ -11,8 +11,13 @@ fn page(name: &str) -> String {
 }
 
 fn commands(world: &World) -> Vec<String> {
-    let help = world.ok(&["--help"]).stdout;
-    let after = help.split_once("Commands:").expect("a list of commands").1;
+    let all = listed_commands(&world.ok(&["--help"]).stdout);
+    assert!(!all.is_empty(), "a list of commands");
+    all
+}
+
+fn listed_commands(help: &str) -> Vec<String> {
+    let Some((_, after)) = help.split_once("Commands:") else { return Vec::new() };
     let lines = after.lines().skip(1).take_while(|line| !line.trim().is_empty());
     // A line that goes on from the one above is indented further.
     let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
@@ -20,8 +25,18 @@ fn commands(world: &World) -> Vec<String> {
     names.filter(|name| name != "help").collect()
 }
 
+/// The options of a command, and of the commands below it.
+fn options_of(world: &World, command: &str) -> BTreeSet<String> {
+    let help = world.ok(&[command, "--help"]).stdout;
+    let below = listed_commands(&help);
+    let below = below.iter().map(|sub| options(&world.ok(&[command, sub.as_str(), "--help"]).stdout));
+    below.fold(options(&help), |all, more| all.union(&more).cloned().collect())
+}
+
 fn options(help: &str) -> BTreeSet<String> {
-    let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    // Text is indented further.
+    let lines = help.lines().filter(|line| (2..=6).contains(&(line.len() - line.trim_start().len())));
+    let lines = lines.map(str::trim_start).filter(|line| line.starts_with('-'));
     let words =
         lines.flat_map(|line| line.split([' ', ',', '=', '[', '<']).take(4)).filter(|word| word.starts_with("--"));
     words.map(|word| word.trim_end_matches(['.', ']']).to_owned()).filter(|word| word.len() > 2).collect()
@@ -43,7 +58,7 @@ fn every_command_has_a_page_that_names_each_of_its_options() {
             missing.push(format!("snapfold.1 does not refer to snapfold-{command}(1)"));
         }
         let text = page(&format!("snapfold-{command}.1"));
-        for option in options(&world.ok(&[command.as_str(), "--help"]).stdout) {
+        for option in options_of(&world, &command) {
             if !common.contains(&option) && !text.contains(&mdoc(&option)) {
                 missing.push(format!("snapfold-{command}.1: {option}"));
             }
@@ -63,7 +78,7 @@ fn pages_name_no_option_that_is_not_there() {
     let common = options(&world.ok(&["--help"]).stdout);
     let mut unknown = Vec::new();
     for command in commands(&world) {
-        let known = options(&world.ok(&[command.as_str(), "--help"]).stdout);
+        let known = options_of(&world, &command);
         let text = page(&format!("snapfold-{command}.1"));
         for line in text.lines().filter(|line| line.starts_with(".It Fl ")) {
             for word in line.split("Fl ").skip(1).filter_map(|rest| rest.split_whitespace().next()) {

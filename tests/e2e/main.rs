@@ -4,16 +4,22 @@
 //! needs it says so and passes; as root nothing is left out.
 
 mod bad_input;
+mod bucket;
 mod concurrency;
+mod copy;
 mod damage;
 mod full_disk;
 mod harness;
 mod help;
+mod keys;
 mod kill;
 mod linux;
 mod mount;
 mod oddities;
+mod repair;
+mod requests;
 mod restore;
+mod retention;
 mod round_trip;
 mod stage;
 mod suites;

@@ -165,8 +165,8 @@ fn a_path_longer_than_the_system_takes_comes_back() {
 }
 
 #[test]
-fn a_million_entries_in_a_directory_come_back() {
-    let world = World::with_repository();
+fn a_million_entries_in_a_directory_come_back_in_bounded_memory() {
+    let world = World::with_repository().bounded();
     let source = world.mkdir("source");
     let count = if full() { 1_000_000 } else { 20_000 };
     oddities::wide(&source.join("wide"), count);

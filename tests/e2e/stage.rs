@@ -1,9 +1,10 @@
 //! `stage`: a writable tree that ends as a snapshot, whichever way it ends.
 
 use crate::harness::compare::{self, Exact};
-use crate::harness::{Mounted, World, root, run, shell, tool, wait_until};
+use crate::harness::{Mounted, Random, World, full, objects, root, run, shell, tool, wait_until};
 use crate::round_trip::rsync;
 use std::fs;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -93,6 +94,78 @@ fn a_script_of_system_calls_sees_what_posix_promises() {
     let mount = world.mount(&[&id]);
     compare::same_by_rsync_untimed(&plain, mount.path());
     mount.umount();
+}
+
+/// One random change, or one look, in a file; both twins are asked the same.
+fn change(twins: &[fs::File; 2], random: &mut Random) -> String {
+    use rustix::fs::FallocateFlags;
+    use std::os::unix::fs::FileExt;
+    const LONGEST: u64 = 700_000;
+    let at = random.below(LONGEST);
+    let most = 1 << (1 + random.below(17));
+    let length = 1 + random.below(most);
+    let bytes = random.bytes(length as usize);
+    let what = random.below(20);
+    for twin in twins {
+        match what {
+            0 => twin.set_len(at).expect("truncate"),
+            1..4 => {
+                let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                rustix::fs::fallocate(twin, punch, at, length).expect("punch");
+            }
+            4 => rustix::fs::fallocate(twin, FallocateFlags::empty(), at, length).expect("fallocate"),
+            5 => twin.sync_all().expect("sync"),
+            6..12 => twin.write_all_at(&bytes, at).expect("write"),
+            _ => {}
+        }
+    }
+    let looks = twins.each_ref().map(|twin| {
+        let mut seen = vec![0; length as usize];
+        let count = twin.read_at(&mut seen, at).expect("read");
+        (count, seen, twin.metadata().expect("stat").len())
+    });
+    assert_eq!(looks[0], looks[1], "{what} at {at}, {length} bytes");
+    format!("{what} at {at}")
+}
+
+#[test]
+fn files_of_the_base_are_changed_in_place_like_any_other() {
+    let world = World::with_repository();
+    let mut random = Random::new(71);
+    for file in 0..4 {
+        world.write(&format!("source/{file}"), &random.bytes(200_000 * file));
+    }
+    let source = world.path("source");
+    for round in 0..3 {
+        if round < 2 {
+            world.backup(&source);
+        }
+        let stage = from_latest(&world);
+        for file in 0..4 {
+            let open = |dir: &Path| {
+                let mut options = fs::OpenOptions::new();
+                options.read(true).write(true).open(dir.join(file.to_string())).expect("open")
+            };
+            let mut twins = [open(stage.path()), open(&source)];
+            let mut last = String::new();
+            for step in 0..if full() { 1000 } else { 100 } {
+                last = change(&twins, &mut random);
+                // What is closed and opened again comes from the spool, or from the base.
+                if step % 50 == 0 {
+                    twins = [open(stage.path()), open(&source)];
+                }
+            }
+            let read = |dir: &Path| fs::read(dir.join(file.to_string())).expect("read");
+            assert!(read(stage.path()) == read(&source), "file {file}, last {last}");
+        }
+        let id = stage.commit();
+        let mount = world.mount(&[&id]);
+        for file in 0..4 {
+            let read = |dir: &Path| fs::read(dir.join(file.to_string())).expect("read");
+            assert!(read(mount.path()) == read(&source), "file {file} of the snapshot");
+        }
+        mount.umount();
+    }
 }
 
 #[test]
@@ -280,4 +353,42 @@ fn a_database_under_load_is_whole_in_a_stage_and_in_its_snapshot() {
     let target = world.mkdir("target");
     world.ok(&["restore", &id, "--target", target.to_str().expect("UTF-8")]);
     assert_eq!(shown, shell(&target, check));
+}
+
+#[test]
+fn a_deleted_file_stays_as_long_as_it_is_open_and_no_longer() {
+    let world = World::with_repository();
+    let stage = world.stage::<&str>(&[]);
+    let spooled = || {
+        objects(&world.path("state/stages")).iter().filter(|path| path.to_string_lossy().contains("/spool/")).count()
+    };
+    let open = |name: &str| {
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create(true).open(stage.join(name)).expect("open")
+    };
+    // More than the daemon keeps ready at once.
+    let files: Vec<fs::File> = (0..700).map(|number| open(&format!("file {number}"))).collect();
+    for (number, file) in files.iter().enumerate() {
+        file.write_all_at(number.to_string().as_bytes(), 0).expect("write");
+        fs::remove_file(stage.join(format!("file {number}"))).expect("unlink");
+    }
+    // One that is renamed over.
+    let over = open("over");
+    over.write_all_at(b"old", 0).expect("write");
+    fs::write(stage.join("new"), b"new").expect("write");
+    fs::rename(stage.join("new"), stage.join("over")).expect("rename");
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert_eq!(spooled(), 702, "what is open is there");
+    for (number, file) in files.iter().enumerate() {
+        let mut data = vec![0; number.to_string().len()];
+        file.read_exact_at(&mut data, 0).expect("read");
+        assert_eq!(data, number.to_string().as_bytes());
+        assert_eq!(file.metadata().expect("fstat").nlink(), 0);
+    }
+    let mut data = [0; 3];
+    over.read_exact_at(&mut data, 0).expect("read");
+    assert_eq!((&data, fs::read(stage.join("over")).expect("read")), (b"old", b"new".to_vec()));
+    drop((files, over));
+    wait_until("what nobody has open is gone", || spooled() == 1);
+    stage.commit();
 }

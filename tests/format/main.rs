@@ -125,7 +125,7 @@ fn the_library_finds_in_the_example_what_the_rules_of_the_page_find() {
         let chunks = |block: &BlockEntry| block.chunks.iter().map(|c| (c.id.0, c.len.into())).collect();
         let blocks = entry.blocks.iter().map(|b| (class(b.class), b.sealed_len.into(), chunks(b))).collect();
         listed.push(Listed { name: entry.id.to_string(), size: entry.size, blocks });
-        assert_eq!(repository.audit_pack(&entry, true)?, []);
+        assert_eq!(repository.audit_pack(&entry, None, true)?, []);
         Ok::<_, RepoError>(())
     };
     repository.each_listed_pack(each, &mut |id, error| panic!("{id}: {error}")).expect("segments");

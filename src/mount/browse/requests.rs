@@ -1,10 +1,8 @@
 //! The kernel's requests to operations of `view::browse`, and their results to replies. Translation alone.
 
-use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,15 +15,13 @@ use fuser::{
 };
 
 use super::push::Pushes;
-use crate::base::Timestamp;
 use crate::mount::attributes::{file_attr, file_type};
 use crate::mount::errno::errno;
 use crate::mount::pulse::Pulse;
+use crate::mount::reply::{self, BUFFER, LONG, negative};
 use crate::view::browse::{Browse, Entry, Lifetime, Listed};
 use crate::view::{Attr, FsError};
 
-/// What never changes is kept as long as the kernel can say.
-const LONG: Duration = Duration::from_secs(10 * 365 * 86_400);
 const BRIEF: Duration = Duration::from_secs(1);
 /// The unit in which `df` counts.
 const BLOCK: u64 = 4096;
@@ -45,11 +41,6 @@ pub(super) struct BrowseFilesystem {
     stateless: Stateless,
 }
 
-thread_local! {
-    /// What a read collects, kept between requests.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
 fn lifetime(lifetime: Lifetime) -> Duration {
     match lifetime {
         Lifetime::Long => LONG,
@@ -57,13 +48,8 @@ fn lifetime(lifetime: Lifetime) -> Duration {
     }
 }
 
-fn reply_xattr(value: Result<Vec<u8>, FsError>, size: u32, reply: ReplyXattr) {
-    match value {
-        Ok(value) if size == 0 => reply.size(value.len() as u32),
-        Ok(value) if value.len() <= size as usize => reply.data(&value),
-        Ok(_) => reply.error(errno(&FsError::Range)),
-        Err(error) => reply.error(errno(&error)),
-    }
+fn kept(result: Result<Entry, FsError>) -> Result<(Attr, Duration), FsError> {
+    result.map(|entry| (entry.attr, lifetime(entry.lifetime)))
 }
 
 impl BrowseFilesystem {
@@ -71,13 +57,8 @@ impl BrowseFilesystem {
         Self { browse, pushes, pulse, checks_permissions, stateless: Stateless::default() }
     }
 
-    /// Runs one request. A bug that panics costs that request (its reply object answers EIO when dropped), not the
-    /// mount.
     fn serve(&self, request: impl FnOnce()) {
-        self.pulse.beat();
-        if catch_unwind(AssertUnwindSafe(request)).is_err() {
-            log::error!("a request failed by a bug of snapfold");
-        }
+        reply::shielded(&self.pulse, request);
     }
 
     /// Lists into `add`, which tells when the reply is full. Entries before an error are delivered, and the error when
@@ -96,25 +77,6 @@ impl BrowseFilesystem {
             full
         });
         if given { Ok(()) } else { listed }
-    }
-}
-
-/// An answer that there is no such entry, which the kernel may keep.
-fn negative() -> Attr {
-    let time = Timestamp::default();
-    Attr {
-        ino: 0,
-        size: 0,
-        blocks: 0,
-        atime: time,
-        mtime: time,
-        ctime: time,
-        st_mode: libc::S_IFREG,
-        nlink: 0,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 0,
     }
 }
 
@@ -145,11 +107,8 @@ impl fuser::Filesystem for BrowseFilesystem {
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.serve(|| match self.browse.lookup(parent.0, name.as_bytes()) {
-            Ok(Entry { attr, lifetime: kept }) => reply.entry(&lifetime(kept), &file_attr(&attr), Generation(0)),
-            Err(FsError::NotFound) if self.browse.is_settled(parent.0) => {
-                reply.entry(&LONG, &file_attr(&negative()), Generation(0));
-            }
-            Err(error) => reply.error(errno(&error)),
+            Err(FsError::NotFound) if self.browse.is_settled(parent.0) => reply::entry(Ok((negative(), LONG)), reply),
+            other => reply::entry(kept(other), reply),
         });
     }
 
@@ -158,10 +117,7 @@ impl fuser::Filesystem for BrowseFilesystem {
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.serve(|| match self.browse.attr(ino.0) {
-            Ok(Entry { attr, lifetime: kept }) => reply.attr(&lifetime(kept), &file_attr(&attr)),
-            Err(error) => reply.error(errno(&error)),
-        });
+        self.serve(|| reply::attr(kept(self.browse.attr(ino.0)), reply));
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
@@ -264,11 +220,11 @@ impl fuser::Filesystem for BrowseFilesystem {
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.serve(|| reply_xattr(self.browse.xattr(ino.0, name.as_bytes()), size, reply));
+        self.serve(|| reply::xattr(self.browse.xattr(ino.0, name.as_bytes()), size, reply));
     }
 
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.serve(|| reply_xattr(self.browse.xattrs(ino.0), size, reply));
+        self.serve(|| reply::xattr(self.browse.xattrs(ino.0), size, reply));
     }
 
     fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
@@ -276,18 +232,7 @@ impl fuser::Filesystem for BrowseFilesystem {
     }
 
     fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        self.serve(|| {
-            let found = match (u64::try_from(offset), whence) {
-                (Ok(offset), libc::SEEK_DATA) => self.browse.seek(ino.0, offset, false),
-                (Ok(offset), libc::SEEK_HOLE) => self.browse.seek(ino.0, offset, true),
-                (Err(_), _) => Err(FsError::NoSuchOffset),
-                _ => Err(FsError::Invalid),
-            };
-            match found {
-                Ok(offset) => reply.offset(offset as i64),
-                Err(error) => reply.error(errno(&error)),
-            }
-        });
+        self.serve(|| reply::seek(offset, whence, |offset, hole| self.browse.seek(ino.0, offset, hole), reply));
     }
 
     fn ioctl(

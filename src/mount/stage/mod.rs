@@ -48,9 +48,9 @@ pub fn mount_stage(
     raise_file_limit();
     // Where only root can enter there is nothing to check, and the kernel need not ask for attributes to check by.
     let checks = options.allow_other || !rustix::process::geteuid().is_root();
-    let notifier = Arc::new(OnceLock::new());
+    let invalidator = Arc::new(OnceLock::new());
     let pulse = Pulse::default();
-    let filesystem = StageFilesystem::new(stage.clone(), pulse.clone(), checks, notifier.clone());
+    let filesystem = StageFilesystem::new(stage.clone(), pulse.clone(), checks, invalidator.clone());
     let session = Session::mount(
         filesystem,
         &SessionOptions {
@@ -67,7 +67,7 @@ pub fn mount_stage(
         },
     )?;
     // Set once, here.
-    let _ = notifier.set(session.notifier());
+    let _ = invalidator.set(session.invalidator());
     let relay = Arc::new(Relay::new(monitor));
     let mountpoint = session.mountpoint().to_owned();
     stage.home().say(Some(&mountpoint))?;
@@ -80,6 +80,10 @@ pub fn mount_stage(
     let monitor: Arc<dyn Monitor> = relay.clone();
     let committed = commit_stage(repo, &stage, true, &monitor);
     control.finish(&committed);
+    // Whoever waits has the answer by now.
+    if committed.is_ok() {
+        stage.clear();
+    }
     committed
 }
 

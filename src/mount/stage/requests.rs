@@ -1,31 +1,28 @@
 //! The kernel's requests to operations of `view::stage`, and their results to replies. Translation alone.
 
-use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, Generation, INodeNo, InitFlags,
-    IoctlFlags, KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs,
-    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
 };
 
-use crate::base::Timestamp;
 use crate::mount::attributes::{file_attr, file_type, from_kernel};
 use crate::mount::control::STAGE_XATTR;
 use crate::mount::errno::errno;
+use crate::mount::invalidate::Invalidator;
 use crate::mount::pulse::Pulse;
+use crate::mount::reply::{self, BUFFER, LONG, negative};
 use crate::view::stage::{Caller, ROOT, RenameHow, SetAttr, SetHow, SetTime, Stage};
 use crate::view::{Attr, FsError};
 
-/// Nobody but the kernel changes a stage, so what it knows stays true.
-const LONG: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// The longest read or write that the kernel may ask for at once.
 const MAX_TRANSFER: u32 = 1 << 20;
 const NO_HANDLE: FileHandle = FileHandle(0);
@@ -34,13 +31,10 @@ pub(super) struct StageFilesystem {
     stage: Arc<Stage>,
     pulse: Pulse,
     checks_permissions: bool,
-    /// Tells the kernel of what it does not expect to change.
-    notifier: Arc<OnceLock<Notifier>>,
-}
-
-thread_local! {
-    /// What a read collects, kept between requests.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Whether the kernel can do without telling of opened files.
+    stateless: bool,
+    /// Tells the kernel of what it does not expect to change, once it serves it.
+    invalidator: Arc<OnceLock<Arc<Invalidator>>>,
 }
 
 fn caller(req: &Request) -> Caller {
@@ -54,53 +48,9 @@ fn set_time(time: TimeOrNow) -> SetTime {
     }
 }
 
-/// An answer that there is no such entry, which the kernel keeps until it makes one.
-fn negative() -> Attr {
-    let time = Timestamp::default();
-    Attr {
-        ino: 0,
-        size: 0,
-        blocks: 0,
-        atime: time,
-        mtime: time,
-        ctime: time,
-        st_mode: libc::S_IFREG,
-        nlink: 0,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 0,
-    }
-}
-
-fn reply_entry(result: Result<Attr, FsError>, reply: ReplyEntry) {
-    match result {
-        Ok(attr) => reply.entry(&LONG, &file_attr(&attr), Generation(0)),
-        Err(error) => reply.error(errno(&error)),
-    }
-}
-
-fn reply_attr(result: Result<Attr, FsError>, reply: ReplyAttr) {
-    match result {
-        Ok(attr) => reply.attr(&LONG, &file_attr(&attr)),
-        Err(error) => reply.error(errno(&error)),
-    }
-}
-
-fn reply_empty(result: Result<(), FsError>, reply: ReplyEmpty) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(errno(&error)),
-    }
-}
-
-fn reply_xattr(value: Result<Vec<u8>, FsError>, size: u32, reply: ReplyXattr) {
-    match value {
-        Ok(value) if size == 0 => reply.size(value.len() as u32),
-        Ok(value) if value.len() <= size as usize => reply.data(&value),
-        Ok(_) => reply.error(errno(&FsError::Range)),
-        Err(error) => reply.error(errno(&error)),
-    }
+/// Nobody but the kernel changes a stage, so what it knows stays true.
+fn kept(result: Result<Attr, FsError>) -> Result<(Attr, Duration), FsError> {
+    result.map(|attr| (attr, LONG))
 }
 
 impl StageFilesystem {
@@ -108,17 +58,28 @@ impl StageFilesystem {
         stage: Arc<Stage>,
         pulse: Pulse,
         checks_permissions: bool,
-        notifier: Arc<OnceLock<Notifier>>,
+        invalidator: Arc<OnceLock<Arc<Invalidator>>>,
     ) -> Self {
-        Self { stage, pulse, checks_permissions, notifier }
+        Self { stage, pulse, checks_permissions, stateless: false, invalidator }
     }
 
-    /// Runs one request. A bug that panics costs that request (its reply object answers EIO when dropped), not the
-    /// mount.
     fn shielded(&self, request: impl FnOnce()) {
-        self.pulse.beat();
-        if catch_unwind(AssertUnwindSafe(request)).is_err() {
-            log::error!("a request failed by a bug of snapfold");
+        reply::shielded(&self.pulse, request);
+    }
+
+    /// A file without a name ends once the kernel has forgotten it. It may give back a part of what it knows and keep
+    /// the rest, and is asked.
+    fn forgotten(&self, ino: u64) {
+        if !self.stage.is_orphan(ino) {
+            return;
+        }
+        match self.invalidator.get().map(|invalidator| invalidator.attributes(ino)) {
+            Some(Ok(true)) => return,
+            Some(Err(error)) => return log::debug!("inode {ino} stays: {error}"),
+            Some(Ok(false)) | None => {}
+        }
+        if let Err(error) = self.stage.forgotten(ino) {
+            log::warn!("inode {ino} without a name: {error}");
         }
     }
 
@@ -127,8 +88,7 @@ impl StageFilesystem {
         if self.checks_permissions || !name.as_bytes().starts_with(b"system.posix_acl_") {
             return;
         }
-        // A negative offset stands for the attributes alone.
-        if let Some(Err(error)) = self.notifier.get().map(|notifier| notifier.inval_inode(ino, -1, 0)) {
+        if let Some(Err(error)) = self.invalidator.get().map(|invalidator| invalidator.attributes(ino.0)) {
             log::debug!("inode {ino}: {error}");
         }
     }
@@ -157,6 +117,7 @@ impl fuser::Filesystem for StageFilesystem {
         if let Err(lacking) = config.add_capabilities(wanted & offered) {
             log::debug!("the kernel lacks {lacking:?}");
         }
+        self.stateless = offered.contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
         if let Err(most) = config.set_max_write(MAX_TRANSFER) {
             log::debug!("the kernel writes {most} bytes at once at most");
         }
@@ -165,15 +126,18 @@ impl fuser::Filesystem for StageFilesystem {
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.shielded(|| match self.stage.lookup(parent.0, name.as_bytes()) {
-            Err(FsError::NotFound) => reply.entry(&LONG, &file_attr(&negative()), Generation(0)),
-            other => reply_entry(other, reply),
+            // That there is no such name stays true until the kernel makes it.
+            Err(FsError::NotFound) => reply::entry(Ok((negative(), LONG)), reply),
+            other => reply::entry(kept(other), reply),
         });
     }
 
-    fn forget(&self, _req: &Request, _ino: INodeNo, _nlookup: u64) {}
+    fn forget(&self, _req: &Request, ino: INodeNo, _nlookup: u64) {
+        self.shielded(|| self.forgotten(ino.0));
+    }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.shielded(|| reply_attr(self.stage.getattr(ino.0), reply));
+        self.shielded(|| reply::attr(kept(self.stage.getattr(ino.0)), reply));
     }
 
     fn setattr(
@@ -195,7 +159,7 @@ impl fuser::Filesystem for StageFilesystem {
         reply: ReplyAttr,
     ) {
         let set = SetAttr { mode, uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
-        self.shielded(|| reply_attr(self.stage.setattr(ino.0, &set, caller(req)), reply));
+        self.shielded(|| reply::attr(kept(self.stage.setattr(ino.0, &set, caller(req))), reply));
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
@@ -207,24 +171,26 @@ impl fuser::Filesystem for StageFilesystem {
 
     fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
         let made = || self.stage.mknod(parent.0, name.as_bytes(), mode, umask, rdev.into(), caller(req));
-        self.shielded(|| reply_entry(made(), reply));
+        self.shielded(|| reply::entry(kept(made()), reply));
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        self.shielded(|| reply_entry(self.stage.mkdir(parent.0, name.as_bytes(), mode, umask, caller(req)), reply));
+        self.shielded(|| {
+            reply::entry(kept(self.stage.mkdir(parent.0, name.as_bytes(), mode, umask, caller(req))), reply)
+        });
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.shielded(|| reply_empty(self.stage.unlink(parent.0, name.as_bytes()), reply));
+        self.shielded(|| reply::empty(self.stage.unlink(parent.0, name.as_bytes()), reply));
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.shielded(|| reply_empty(self.stage.rmdir(parent.0, name.as_bytes()), reply));
+        self.shielded(|| reply::empty(self.stage.rmdir(parent.0, name.as_bytes()), reply));
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let target = target.as_os_str().as_bytes();
-        self.shielded(|| reply_entry(self.stage.symlink(parent.0, name.as_bytes(), target, caller(req)), reply));
+        self.shielded(|| reply::entry(kept(self.stage.symlink(parent.0, name.as_bytes(), target, caller(req))), reply));
     }
 
     fn rename(
@@ -243,34 +209,34 @@ impl fuser::Filesystem for StageFilesystem {
             whiteout: flags.contains(RenameFlags::RENAME_WHITEOUT),
         };
         let (from, to) = ((parent.0, name.as_bytes()), (newparent.0, newname.as_bytes()));
-        self.shielded(|| reply_empty(self.stage.rename(from, to, how, caller(req)), reply));
+        self.shielded(|| reply::empty(self.stage.rename(from, to, how, caller(req)), reply));
     }
 
     fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        self.shielded(|| reply_entry(self.stage.link(ino.0, newparent.0, newname.as_bytes()), reply));
+        self.shielded(|| reply::entry(kept(self.stage.link(ino.0, newparent.0, newname.as_bytes())), reply));
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.shielded(|| match self.stage.open_file(ino.0) {
-            Ok(()) => reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE),
-            Err(error) => reply.error(errno(&error)),
-        });
+    /// Nothing is kept for who has a file open, and the kernel need not tell.
+    fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        if self.stateless {
+            reply.error(Errno::ENOSYS);
+        } else {
+            reply.opened(NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE);
+        }
     }
 
+    /// `mknod` does, followed by an `open` that the kernel need not tell.
     fn create(
         &self,
-        req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        umask: u32,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        self.shielded(|| match self.stage.create(parent.0, name.as_bytes(), mode, umask, caller(req)) {
-            Ok(attr) => reply.created(&LONG, &file_attr(&attr), Generation(0), NO_HANDLE, FopenFlags::FOPEN_KEEP_CACHE),
-            Err(error) => reply.error(errno(&error)),
-        });
+        reply.error(Errno::ENOSYS);
     }
 
     fn read(
@@ -322,21 +288,8 @@ impl fuser::Filesystem for StageFilesystem {
         reply.error(Errno::ENOSYS);
     }
 
-    fn release(
-        &self,
-        _req: &Request,
-        ino: INodeNo,
-        _fh: FileHandle,
-        _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
-        _flush: bool,
-        reply: ReplyEmpty,
-    ) {
-        self.shielded(|| reply_empty(self.stage.release(ino.0), reply));
-    }
-
     fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        self.shielded(|| reply_empty(self.stage.fsync(ino.0, datasync), reply));
+        self.shielded(|| reply::empty(self.stage.fsync(ino.0, datasync), reply));
     }
 
     /// Listings keep nothing between requests; the kernel opens directories by itself.
@@ -366,7 +319,7 @@ impl fuser::Filesystem for StageFilesystem {
             let mut given = false;
             let listed = self.stage.read_dir(ino.0, offset, true, &mut |entry| {
                 let name = OsStr::from_bytes(entry.name);
-                // `.` and `..` are passed over by the kernel; of their attributes only the type counts.
+                // `.` and `..` are passed over by the kernel.
                 let dots = Attr { ino: entry.ino, st_mode: entry.kind, ..negative() };
                 let attr = file_attr(entry.attr.as_ref().unwrap_or(&dots));
                 let full = reply.add(INodeNo(entry.ino), entry.next, name, &LONG, &attr, Generation(0));
@@ -381,7 +334,7 @@ impl fuser::Filesystem for StageFilesystem {
     }
 
     fn fsyncdir(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.shielded(|| reply_empty(self.stage.fsync_dir(), reply));
+        self.shielded(|| reply::empty(self.stage.fsync_dir(), reply));
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
@@ -421,7 +374,7 @@ impl fuser::Filesystem for StageFilesystem {
         self.shielded(|| {
             let set = self.stage.setxattr(ino.0, name.as_bytes(), value, how, caller(req));
             self.list_changed(ino, name);
-            reply_empty(set, reply);
+            reply::empty(set, reply);
         });
     }
 
@@ -432,7 +385,7 @@ impl fuser::Filesystem for StageFilesystem {
             } else {
                 self.stage.getxattr(ino.0, name.as_bytes())
             };
-            reply_xattr(value, size, reply);
+            reply::xattr(value, size, reply);
         });
     }
 
@@ -443,7 +396,7 @@ impl fuser::Filesystem for StageFilesystem {
                 names.extend_from_slice(name);
                 names.push(0);
             });
-            reply_xattr(listed.map(|()| names), size, reply);
+            reply::xattr(listed.map(|()| names), size, reply);
         });
     }
 
@@ -451,7 +404,7 @@ impl fuser::Filesystem for StageFilesystem {
         self.shielded(|| {
             let removed = self.stage.removexattr(ino.0, name.as_bytes());
             self.list_changed(ino, name);
-            reply_empty(removed, reply);
+            reply::empty(removed, reply);
         });
     }
 
@@ -484,22 +437,11 @@ impl fuser::Filesystem for StageFilesystem {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.shielded(|| reply_empty(self.stage.fallocate(ino.0, mode as u32, offset, length, caller(req)), reply));
+        self.shielded(|| reply::empty(self.stage.fallocate(ino.0, mode as u32, offset, length, caller(req)), reply));
     }
 
     fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        self.shielded(|| {
-            let found = match (u64::try_from(offset), whence) {
-                (Ok(offset), libc::SEEK_DATA) => self.stage.seek(ino.0, offset, false),
-                (Ok(offset), libc::SEEK_HOLE) => self.stage.seek(ino.0, offset, true),
-                (Err(_), _) => Err(FsError::NoSuchOffset),
-                _ => Err(FsError::Invalid),
-            };
-            match found {
-                Ok(offset) => reply.offset(offset as i64),
-                Err(error) => reply.error(errno(&error)),
-            }
-        });
+        self.shielded(|| reply::seek(offset, whence, |offset, hole| self.stage.seek(ino.0, offset, hole), reply));
     }
 
     fn copy_file_range(

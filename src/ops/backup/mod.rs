@@ -15,7 +15,8 @@ use crate::base::{Counter, Monitor, Silent, SnapshotId, StageId, Timestamp};
 use crate::repo::{ChunkSink, DryRun, Indexed, RepoError, Repository, Snapshot, Totals, Writer};
 use crate::tree::{Body, Node, Source, Step, Stored, Walk, encode_node};
 
-use super::{Catalogue, Differences, Listed, OpError, root_of};
+use super::{Catalogue, Differences, Listed, OpError, publish, root_of};
+pub(super) use count::files_and_dirs;
 use walker::Walker;
 
 /// What a snapshot is to say of itself, and how it is made.
@@ -29,8 +30,12 @@ pub struct BackupRequest {
     pub tags: Vec<String>,
     /// The stage whose commit this is.
     pub stage: Option<StageId>,
+    /// Snapshots that the source itself takes things over from, beside the parent.
+    pub based_on: Vec<SnapshotId>,
     /// Name and version of the program.
     pub program: String,
+    /// Paths that were left out before, where the source is a snapshot itself.
+    pub problems_before: u64,
     /// Read files even if they look unchanged since the parent.
     pub force_read: bool,
     /// Make no snapshot when the tree is that of the parent.
@@ -90,15 +95,22 @@ pub fn backup<S: Source>(
         monitor.expect(Counter::Files, parent.snapshot.totals.files);
         monitor.expect(Counter::Bytes, parent.snapshot.totals.bytes);
     }
-    let walk = |sink: &dyn ChunkSink| Walker::new(repo, source, sink, &stored, request, &**monitor).run(base.as_ref());
-    let (made, written) = if request.dry_run {
+    let walk = |sink: &dyn ChunkSink, has_lost| {
+        Walker::new(repo, source, sink, &stored, request, has_lost, &**monitor).run(base.as_ref())
+    };
+    let (made, written, relied) = if request.dry_run {
         let sink = DryRun::new(repo)?;
-        let made = walk(&sink)?;
-        (made, sink.written())
+        let made = walk(&sink, repo.has_lost())?;
+        (made, sink.written(), None)
     } else {
         let writer = repo.writer(monitor.clone())?;
-        match walk(&writer) {
-            Ok(made) => (made, writer.finish()?),
+        let relied = writer.begun().clone();
+        let mut has_lost = repo.has_lost();
+        for id in parent.map(|parent| parent.id).iter().chain(&request.based_on) {
+            has_lost |= !repo.is_covered(&relied, id)?;
+        }
+        match walk(&writer, has_lost) {
+            Ok(made) => (made, writer.finish()?, Some(relied)),
             Err(error) => {
                 keep_what_was_stored(writer, &error);
                 return Err(error);
@@ -107,6 +119,7 @@ pub fn backup<S: Source>(
     };
     let unchanged = base.as_ref().is_some_and(|base| same_tree(base, &made.root));
     let mut totals = Totals { bytes_new: written.bytes_new, bytes_stored: written.bytes_stored, ..made.totals };
+    totals.problems += request.problems_before;
     totals.bytes = made.root.dir().map_or(0, |dir| dir.bytes);
     if made.taken_over && !request.dry_run {
         let of_parent = parent.zip(base.as_ref()).map(|(parent, base)| (&parent.snapshot.totals, base));
@@ -114,10 +127,7 @@ pub fn backup<S: Source>(
     }
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut outcome = Outcome { snapshot: None, unchanged, root: made.root, totals, duration_ms };
-    if request.dry_run || unchanged && request.skip_if_unchanged {
-        return Ok(outcome);
-    }
-    monitor.check()?;
+    let Some(relied) = relied.filter(|_| !unchanged || !request.skip_if_unchanged) else { return Ok(outcome) };
     let mut root = Vec::new();
     encode_node(&outcome.root, &mut root);
     let snapshot = Snapshot {
@@ -133,7 +143,7 @@ pub fn backup<S: Source>(
         stage: request.stage,
         duration_ms,
     };
-    outcome.snapshot = Some(repo.put_snapshot(&snapshot)?);
+    outcome.snapshot = Some(publish(repo, &snapshot, relied, &[], monitor)?);
     Ok(outcome)
 }
 
@@ -170,7 +180,8 @@ pub fn find_parent(repo: &Repository, host: &[u8], paths: &[Vec<u8>]) -> Result<
     Ok(newest.map(|listed| Parent { id: listed.id, snapshot: listed.snapshot.clone() }))
 }
 
-fn sorted(paths: &[Vec<u8>]) -> Vec<Vec<u8>> {
+/// Paths in the form in which two lists of them compare.
+pub(super) fn sorted(paths: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut paths = paths.to_vec();
     paths.sort();
     paths.dedup();

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::ops::fixture::{Place, Watch, disk, is_root, let_settle, noise, oddities, request};
-use crate::ops::{CheckRequest, StreamSource, check, list};
+use crate::ops::{CheckRequest, ReadData, StreamSource, check, list};
 use crate::store::Kind;
 use crate::tree::{Data, Entries, Entry, Meta, StoredSource, TreeError};
 
@@ -282,7 +282,7 @@ fn oddities_are_stored_and_a_check_finds_nothing_wrong() {
     assert_eq!(outcome.totals.problems, unreadable, "{:?}", watch.told());
     let place = place.reopen();
     let mut findings = Vec::new();
-    let request = CheckRequest { read_data: true };
+    let request = CheckRequest { data: Some(ReadData::default()) };
     let report = check(&place.repo, request, &mut |finding| findings.push(finding), &Silent).unwrap();
     assert_eq!((findings, report.snapshots, report.dirs), (Vec::new(), 1, outcome.totals.dirs - 1));
     assert_eq!(report.files, outcome.totals.files);
@@ -315,4 +315,41 @@ fn an_estimate_reads_no_file() {
     };
     assert_eq!(while_estimating(&disk(&[&source]), &monitor, until_told), 7);
     assert_eq!(expected.0.lock().unwrap()[2..], wanted);
+}
+
+#[test]
+fn what_the_parent_lost_is_read_again_and_nothing_else_is() {
+    let place = Place::new();
+    let source = place.dir("source");
+    for n in 0..40 {
+        fs::write(source.join(format!("small{n}")), noise(n, 5000)).unwrap();
+    }
+    // Long enough for a list of chunks of its own.
+    fs::write(source.join("long"), noise(99, 12 << 20)).unwrap();
+    let_settle();
+    let first = place.backup(&source, None, &Watch::new());
+    let place = place.reopen();
+    let parent = place.parent(&first);
+    for kept in 0..place.packs().len() {
+        let lost = place.packs().remove(kept);
+        let bytes = fs::read(&lost).unwrap();
+        fs::remove_file(&lost).unwrap();
+        let watch = Watch::new();
+        let healed = place.backup(&source, Some(&parent), &watch);
+        assert!(watch.counted(Counter::FilesRead) <= 41 && healed.totals.problems == 0);
+        assert_eq!(healed.root, first.root);
+        let mut findings = Vec::new();
+        check(
+            &place.repo,
+            CheckRequest { data: Some(ReadData::default()) },
+            &mut |finding| findings.push(finding),
+            &Silent,
+        )
+        .unwrap();
+        assert!(findings.iter().all(|finding| finding.snapshot.is_none()), "{findings:?}");
+        fs::write(&lost, bytes).unwrap();
+    }
+    let watch = Watch::new();
+    place.backup(&source, Some(&parent), &watch);
+    assert_eq!(watch.counted(Counter::FilesRead), 0);
 }

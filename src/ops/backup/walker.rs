@@ -1,7 +1,7 @@
 //! The walk of a backup: a source and the parent's tree in lock-step, with a stack of its own. Each directory is
 //! written when all that is in it has been.
 
-use crate::base::{Counter, Monitor, Problem, Timestamp};
+use crate::base::{ChunkId, Counter, Monitor, Problem, Timestamp};
 use crate::repo::{ChunkSink, Indexed, Totals};
 use crate::tree::{
     Body, Content, ContentWriter, DirBuilder, Entries, Entry, Listing, Merge, Meta, Named, Node, Pair, Placed,
@@ -32,6 +32,8 @@ pub struct Walker<'a, S: Source> {
     contents: ContentWriter<'a>,
     links: Links,
     made: Made,
+    /// Whether chunks of the parent, or of what the source takes things over from, may be gone.
+    has_lost: bool,
     /// Of what is being worked on, below the root.
     path: Vec<u8>,
 }
@@ -59,6 +61,7 @@ impl<'a, S: Source> Walker<'a, S> {
         sink: &'a dyn ChunkSink,
         stored: &'a Stored,
         request: &'a BackupRequest,
+        has_lost: bool,
         monitor: &'a dyn Monitor,
     ) -> Self {
         let nothing = Node { name: Vec::new(), meta: Meta::default(), body: Body::Fifo };
@@ -73,11 +76,13 @@ impl<'a, S: Source> Walker<'a, S> {
             links: Links::default(),
             made: Made { root: nothing, totals: Totals::default(), taken_over: false },
             path: Vec::new(),
+            has_lost,
         }
     }
 
     pub fn run(mut self, base: Option<&Node>) -> Result<Made, OpError> {
-        let root = self.source.root()?;
+        let mut root = self.source.root()?;
+        root.known = root.known && self.is_sound(&root.node)?;
         self.count(&root.node, root.known);
         self.tell(root.problem.as_deref())?;
         if root.known {
@@ -117,7 +122,7 @@ impl<'a, S: Source> Walker<'a, S> {
     /// Deals with one entry of the directory on top of the stack.
     fn meet(
         &mut self,
-        entry: Entry<S::Place>,
+        mut entry: Entry<S::Place>,
         base: Option<&Node>,
         stack: &mut Vec<Frame<'a, S::Place>>,
     ) -> Result<(), OpError> {
@@ -126,6 +131,7 @@ impl<'a, S: Source> Walker<'a, S> {
             self.path.push(b'/');
         }
         self.path.extend_from_slice(entry.name());
+        entry.known = entry.known && self.is_sound(&entry.node)?;
         if entry.node.is_dir() && !entry.known {
             match self.source.list(&entry) {
                 Ok(listing) => {
@@ -221,14 +227,38 @@ impl<'a, S: Source> Walker<'a, S> {
         if !same || self.request.force_read {
             return Ok(None);
         }
-        for piece in &content.pieces {
-            if let Some(id) = &piece.id
-                && !self.repo.contains(id)?
-            {
-                return Ok(None);
-            }
+        Ok(self.is_there(content)?.then(|| content.clone()))
+    }
+
+    /// Whether stored content is in the repository: its topmost chunks, and if anything at all is lost, every chunk.
+    fn is_there(&self, content: &Content) -> Result<bool, OpError> {
+        let mut there = true;
+        for id in content.pieces.iter().filter_map(|piece| piece.id.as_ref()) {
+            there = there && self.repo.contains(id)?;
         }
-        Ok(Some(content.clone()))
+        if !there || content.level == 0 || !self.has_lost {
+            return Ok(there);
+        }
+        let mut each = |id: &ChunkId, _| {
+            there = there && self.repo.contains(id)?;
+            Ok::<(), OpError>(())
+        };
+        match self.stored.each_chunk(content, &mut each) {
+            Ok(()) => Ok(there),
+            Err(error) if error.is_damage() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether what the source knows without looking can be taken over. If anything is lost, directories are walked
+    /// all the same, and files must be there.
+    fn is_sound(&self, node: &Node) -> Result<bool, OpError> {
+        match &node.body {
+            _ if !self.has_lost => Ok(true),
+            Body::Dir(_) => Ok(false),
+            Body::File(content) => self.is_there(content),
+            _ => Ok(true),
+        }
     }
 
     fn read(&mut self, entry: &Entry<S::Place>) -> Result<Content, OpError> {

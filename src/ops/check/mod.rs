@@ -4,22 +4,27 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+mod choose;
+mod packs;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::base::{ChunkId, Counter, Monitor, PackId, SnapshotId};
-use crate::repo::{ChunkSource, Indexed, PackDamage, PackEntry, RepoError};
+use crate::repo::{ChunkSource, Indexed, RepoError};
 use crate::store::{Kind, ObjectName};
 use crate::tree::{Body, Node, Stored};
 
 use super::list::{StoredWalk, Visit};
 use super::{Catalogue, Listed, OpError, root_of};
 
+pub use choose::{ReadData, Subset};
+
 /// How thorough a check is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CheckRequest {
-    /// Read and authenticate every pack whole, not just the tables at their ends.
-    pub read_data: bool,
+    /// Which packs to read and authenticate whole, not just the tables at their ends.
+    pub data: Option<ReadData>,
 }
 
 /// Something that is not as it should be.
@@ -41,9 +46,15 @@ pub struct Finding {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CheckReport {
     pub snapshots: u64,
+    /// Packs that index segments list.
     pub packs: u64,
     /// Packs that no index segment lists: what an interrupted backup leaves. Harmless.
     pub unlisted_packs: u64,
+    /// Packs that were read whole.
+    pub packs_read: u64,
+    /// Packs that were not to be read, when others were.
+    pub packs_passed_over: u64,
+    pub keyslots: u64,
     pub dirs: u64,
     pub files: u64,
     pub bytes_read: u64,
@@ -60,15 +71,24 @@ pub fn check(
     each: &mut dyn FnMut(Finding),
     monitor: &dyn Monitor,
 ) -> Result<CheckReport, OpError> {
-    let report = CheckReport::default();
-    let mut check = Check { repo, each, monitor, report, lost: HashMap::new(), bad: Vec::new(), rescued: false };
-    check.packs(request.read_data)?;
+    let mut check = Check::new(repo, each, monitor);
+    check.keyslots()?;
+    check.packs(request.data)?;
     check.snapshots()?;
     Ok(check.report)
 }
 
-/// Packs that are looked at at once, each held in memory when its data is read.
-const THREADS_MOST: usize = 4;
+/// Packs that are not what is listed of them, or that nothing lists and that cannot be read; and those that were found
+/// damaged before.
+///
+/// # Errors
+/// As `check`.
+pub(super) fn damaged_packs(repo: &Arc<Indexed>, monitor: &dyn Monitor) -> Result<BTreeSet<PackId>, OpError> {
+    let mut nobody_listens = |_| {};
+    let mut check = Check::new(repo, &mut nobody_listens, monitor);
+    check.packs(None)?;
+    Ok(check.bad.iter().map(|bad| bad.pack).chain(repo.lost_packs()).collect())
+}
 
 /// Lost chunks that are traced to snapshots and paths; of more, only the blocks are named.
 const TRACED_MOST: usize = 1 << 20;
@@ -91,99 +111,15 @@ struct Check<'a> {
     rescued: bool,
 }
 
-impl Check<'_> {
+impl<'a> Check<'a> {
+    fn new(repo: &'a Arc<Indexed>, each: &'a mut dyn FnMut(Finding), monitor: &'a dyn Monitor) -> Self {
+        let report = CheckReport::default();
+        Self { repo, each, monitor, report, lost: HashMap::new(), bad: Vec::new(), rescued: false }
+    }
+
     fn find(&mut self, finding: Finding) {
         self.report.findings += 1;
         (self.each)(finding);
-    }
-
-    /// Looks at every pack that a segment lists.
-    fn packs(&mut self, read_data: bool) -> Result<(), OpError> {
-        let repo = self.repo.clone();
-        self.monitor.expect(Counter::Bytes, repo.totals()?.stored_bytes);
-        // Overlapping segments are rare, and packs are few: their ids fit in memory.
-        let mut seen = HashSet::new();
-        let mut damaged = Vec::new();
-        let (jobs, queue) = crossbeam_channel::bounded::<PackEntry>(THREADS_MOST);
-        let (tell, audits) = crossbeam_channel::unbounded();
-        std::thread::scope(|scope| {
-            let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(THREADS_MOST);
-            for _ in 0..threads {
-                let (queue, tell, repo) = (queue.clone(), tell.clone(), &repo);
-                let work = move || {
-                    for pack in queue {
-                        let audit = repo.audit_pack(&pack, read_data);
-                        if tell.send((pack, audit)).is_err() {
-                            break;
-                        }
-                    }
-                };
-                let spawned = std::thread::Builder::new().name("check".to_owned()).spawn_scoped(scope, work);
-                spawned.map_err(|source| OpError::System { what: "a thread", source })?;
-            }
-            drop((queue, tell));
-            repo.each_listed_pack(
-                &mut |pack| {
-                    self.monitor.check()?;
-                    audits.try_iter().try_for_each(|(pack, audit)| self.audited(&pack, audit?, read_data))?;
-                    if seen.insert(pack.id) {
-                        // The threads take packs for as long as there are any.
-                        let ended = |_| OpError::System { what: "threads", source: std::io::Error::other("ended") };
-                        jobs.send(pack).map_err(ended)?;
-                    }
-                    Ok::<(), OpError>(())
-                },
-                &mut |id, error| damaged.push((id, error)),
-            )?;
-            drop(jobs);
-            audits.iter().try_for_each(|(pack, audit)| {
-                self.monitor.check()?;
-                self.audited(&pack, audit?, read_data)
-            })
-        })?;
-        for (id, error) in damaged {
-            self.find(Finding::of_object(ObjectName::new(Kind::Segment, id), what(&error)));
-        }
-        for (id, _) in repo.unlisted_packs()? {
-            if !seen.insert(id) {
-                continue;
-            }
-            self.report.unlisted_packs += 1;
-            if read_data {
-                self.monitor.check()?;
-                match repo.verify_pack(id) {
-                    Ok(pack) => self.report.bytes_read += pack.size,
-                    Err(error) if error.is_damage() => {
-                        self.find(Finding::of_object(ObjectName::new(Kind::Pack, id), what(&error)));
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn audited(&mut self, pack: &PackEntry, damages: Vec<PackDamage>, read_data: bool) -> Result<(), OpError> {
-        self.report.packs += 1;
-        if read_data {
-            self.report.bytes_read += pack.size;
-        }
-        self.monitor.count(Counter::Bytes, pack.size);
-        damages.into_iter().for_each(|damage| self.damaged_pack(pack, damage));
-        Ok(())
-    }
-
-    fn damaged_pack(&mut self, pack: &PackEntry, damage: PackDamage) {
-        self.bad.push(Bad { pack: pack.id, block: damage.block });
-        let at = self.bad.len() - 1;
-        for id in damage.lost {
-            if self.lost.len() < TRACED_MOST {
-                self.lost.insert(id, at);
-            }
-        }
-        let mut finding = Finding::of_object(pack.name(), damage.what);
-        finding.block = damage.block.map(u64::from);
-        self.find(finding);
     }
 
     fn snapshots(&mut self) -> Result<(), OpError> {
@@ -212,29 +148,29 @@ impl Check<'_> {
             return Ok(());
         }
         // The directories above what is being looked at, and whether anything is wrong in them.
-        let mut above = vec![(dir.id, false)];
+        let mut above = vec![(dir.id, !self.node(stored, id, b"", root)?)];
         let mut walk = StoredWalk::new(stored, root, b"");
-        let mut met = Some(Arc::new(root.clone()));
         loop {
             self.monitor.check()?;
-            if let Some(node) = met.take() {
-                self.monitor.current(walk.path());
-                if !self.node(stored, id, walk.path(), &node)? {
-                    above.iter_mut().for_each(|dir| dir.1 = true);
-                }
-            }
             match walk.next() {
                 Ok(Some(Visit::Met(node))) => {
+                    self.monitor.current(walk.path());
                     match node.dir() {
-                        None => self.report.files += 1,
+                        None => {
+                            self.report.files += 1;
+                            self.monitor.count(Counter::Files, 1);
+                        }
                         Some(dir) if sound.dirs.contains(&dir.id) => continue,
                         Some(dir) => {
                             self.report.dirs += 1;
-                            walk.enter(&node);
                             above.push((dir.id, false));
                         }
                     }
-                    met = Some(node);
+                    // Before it is entered: reading it would have missing chunks looked for everywhere.
+                    if !self.node(stored, id, walk.path(), &node)? {
+                        above.iter_mut().for_each(|dir| dir.1 = true);
+                    }
+                    walk.enter(&node);
                 }
                 Ok(Some(Visit::Left)) => {
                     if let Some((dir, false)) = above.pop() {
@@ -268,9 +204,10 @@ impl Check<'_> {
             if repo.contains(chunk)? {
                 return Ok(());
             }
+            let listed = repo.footprint(chunk)?.is_some();
             // Reading looks further: also into packs that no segment lists.
             match repo.chunk(chunk) {
-                Ok(_) => rescued = true,
+                Ok(_) => rescued |= !listed,
                 Err(error) if error.is_damage() => return Err(Stop::Lost(*chunk)),
                 Err(error) => return Err(error.into()),
             }

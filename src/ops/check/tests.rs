@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::base::{ObjectId, Silent};
 use crate::ops::fixture::{Place, Watch, let_settle, noise};
+use crate::repo::{ChunkSink, Class, PackEntry};
 
 /// Two snapshots: `a/old` is in both, `b/new` in the second.
 fn two_snapshots() -> (Place, [SnapshotId; 2]) {
@@ -53,8 +54,12 @@ fn flip(path: &std::path::Path, at: impl Fn(usize) -> usize) {
 }
 
 fn checked(place: &Place, read_data: bool) -> (Vec<Finding>, CheckReport) {
+    checked_by(place, read_data.then(ReadData::default))
+}
+
+fn checked_by(place: &Place, data: Option<ReadData>) -> (Vec<Finding>, CheckReport) {
     let mut findings = Vec::new();
-    let report = check(&place.repo, CheckRequest { read_data }, &mut |finding| findings.push(finding), &Silent);
+    let report = check(&place.repo, CheckRequest { data }, &mut |finding| findings.push(finding), &Silent);
     let report = report.unwrap();
     assert_eq!(report.findings, findings.len() as u64);
     (findings, report)
@@ -124,4 +129,82 @@ fn damaged_tables_snapshots_and_segments_are_named() {
     flip(&segment, |length| length / 2);
     let (findings, _) = checked(&place, false);
     assert!(findings[0].object.as_ref().unwrap().starts_with("index/"), "{findings:?}");
+}
+
+#[test]
+fn packs_that_no_segment_lists_are_looked_at_like_the_others() {
+    let (mut place, snapshots) = two_snapshots();
+    let (pack, file) = pack_of(&place, &snapshots[1], "b/new");
+    for segment in fs::read_dir(object(&place, "index")).unwrap() {
+        fs::remove_file(segment.unwrap().path()).unwrap();
+    }
+    for read_data in [false, true] {
+        place = place.reopen();
+        let (findings, report) = checked(&place, read_data);
+        assert_eq!((findings.len(), report.unlisted_packs), (1, 4), "{findings:?}");
+        assert!(findings[0].what.contains("segments are missing"), "{findings:?}");
+    }
+    flip(&file, |_| 1000);
+    let (findings, _) = checked(&place, true);
+    let object = Some(format!("packs/{pack}"));
+    assert!(findings.iter().any(|f| f.object == object && f.block == Some(0) && f.path.is_none()), "{findings:?}");
+    let costs: Vec<_> = findings.iter().filter(|f| f.object == object && f.path.is_some()).collect();
+    assert!(costs.len() == 1 && costs[0].path.as_deref() == Some(b"b/new"), "{findings:?}");
+    flip(&file, |length| length - 30);
+    let (findings, _) = checked(&place, false);
+    assert!(findings.iter().any(|f| f.object == object && f.what.contains("table")), "{findings:?}");
+}
+
+#[test]
+fn a_chunk_that_another_pack_holds_as_well_is_not_lost() {
+    let (place, snapshots) = two_snapshots();
+    let (_, file) = pack_of(&place, &snapshots[1], "b/new");
+    // A second repository's cache: it does not know yet, and stores the same again.
+    let segments: Vec<_> = fs::read_dir(object(&place, "index")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let kept: Vec<_> = segments.iter().map(|path| (path, fs::read(path).unwrap())).collect();
+    segments.iter().for_each(|path| fs::remove_file(path).unwrap());
+    let place = place.reopen();
+    let writer = place.repo.writer(Arc::new(Silent)).unwrap();
+    let data = noise(2, 400_000);
+    let mut rest = &data[..];
+    while !rest.is_empty() {
+        let (chunk, after) = rest.split_at(writer.chunker().cut(rest).min(rest.len()));
+        writer.put(Class::Large, chunk).unwrap();
+        rest = after;
+    }
+    assert!(writer.finish().unwrap().chunks_new > 0);
+    kept.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    flip(&file, |_| 1000);
+    let (findings, _) = checked(&place, true);
+    assert!(findings.len() == 1 && findings[0].path.is_none(), "{findings:?}");
+}
+
+#[test]
+fn a_damaged_keyslot_is_named() {
+    let (place, _) = two_snapshots();
+    let slot = place.repo.add_slot(b"second", crate::codec::KdfCost::LEAST, crate::repo::SlotSort::Full).unwrap();
+    flip(&object(&place, &format!("keys/{slot}")), |length| length / 2);
+    let (findings, report) = checked(&place, false);
+    assert_eq!(findings[0].object, Some(format!("keys/{slot}")));
+    assert_eq!((findings.len(), report.keyslots), (1, 1));
+}
+
+#[test]
+fn what_was_read_of_late_is_passed_over_unless_it_was_damaged() {
+    let (place, snapshots) = two_snapshots();
+    let recent = ReadData { since: Some(crate::base::Timestamp::now().secs - 3600), ..ReadData::default() };
+    let (_, file) = pack_of(&place, &snapshots[1], "b/new");
+    flip(&file, |_| 1000);
+    let (_, report) = checked_by(&place, Some(recent));
+    assert_eq!((report.packs, report.packs_read, report.packs_passed_over), (4, 4, 0));
+    let (findings, report) = checked_by(&place, Some(recent));
+    assert_eq!((report.packs, report.packs_read, report.packs_passed_over), (4, 1, 3));
+    assert_eq!(findings.len(), 2, "{findings:?}");
+    flip(&file, |_| 1000);
+    checked_by(&place, Some(recent));
+    let (_, report) = checked_by(&place, Some(recent));
+    assert_eq!((report.packs_read, report.bytes_read), (0, 0));
+    let half = ReadData { subset: Subset::Part { n: 1, of: 2 }, since: None };
+    let other = ReadData { subset: Subset::Part { n: 2, of: 2 }, since: None };
+    assert_eq!(checked_by(&place, Some(half)).1.packs_read + checked_by(&place, Some(other)).1.packs_read, 4);
 }

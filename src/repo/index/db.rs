@@ -2,26 +2,30 @@
 //! locks and segments' bytes.
 //!
 //! The column family `chunks` maps chunk ids to places. The default one holds all else, told apart by its keys' first
-//! byte: `p` and a number: a pack; `n` and a pack's id: its number; `s` and a segment's id: it is loaded; `m`: counts.
+//! byte: `p` and a number: a pack; `n` and a pack's id: its number and length; `s` and a segment's id: it is loaded;
+//! `l` and a chunk's id: a place of last resort; `x`, a pack's id and a block's number: it is left out; `m`: counts.
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DataBlockIndexType, LogLevel, Options,
     WriteBatch,
 };
 
+use super::left_out::{LeftOut, LeftOutSet, has_block};
 use crate::base::{ChunkId, ObjectId, PackId, SegmentId};
 use crate::codec::wire::{Malformed, Put, Take};
 use crate::repo::keys::Envelope;
 use crate::repo::pack::{HEADER, MAX_BLOCK, PackEntry};
 
 /// Increased whenever the meaning of keys or values changes: an index of another number is made anew.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const CHUNKS: &str = "chunks";
 const META: &[u8] = b"m";
+/// The number that stands for all blocks of a pack that is left out.
+const WHOLE: u32 = u32::MAX;
 /// RocksDB's cache of its blocks, bloom filters among them, for all databases of one index.
 const CACHE_BYTES: usize = 40 << 20;
 const WRITE_BUFFER_BYTES: usize = 8 << 20;
@@ -63,6 +67,14 @@ pub struct Place {
     /// Where in the block's plaintext.
     pub offset: u32,
     pub len: u32,
+}
+
+impl Place {
+    fn decode(bytes: &[u8]) -> Result<Self, DbError> {
+        let mut take = Take::new(bytes);
+        let mut next = || take.varint_u32();
+        Ok(Self { pack: next()?, block: next()?, offset: next()?, len: next()? })
+    }
 }
 
 /// Where a pack's blocks are.
@@ -127,7 +139,14 @@ impl Shared {
 pub struct Db {
     db: DB,
     /// Held while adding: numbers are given out in order.
-    counts: Mutex<Counts>,
+    kept: Mutex<Kept>,
+}
+
+/// What is in memory as well.
+struct Kept {
+    counts: Counts,
+    /// What was left out when all that is here was added.
+    left_out: Arc<LeftOutSet>,
 }
 
 impl Db {
@@ -145,7 +164,7 @@ impl Db {
         if made {
             db.put(META, counts.encode())?;
         }
-        Ok((Self { db, counts: Mutex::new(counts) }, made))
+        Ok((Self::with(db, counts)?, made))
     }
 
     /// Opens it for reading beside another process that writes; `own` is a directory of this process.
@@ -154,14 +173,44 @@ impl Db {
         let db = DB::open_cf_descriptors_as_secondary(&options, dir, own, families)?;
         db.try_catch_up_with_primary()?;
         let counts = Counts::decode(&db.get(META)?.unwrap_or_default())?;
-        Ok(Self { db, counts: Mutex::new(counts) })
+        Self::with(db, counts)
+    }
+
+    fn with(db: DB, counts: Counts) -> Result<Self, DbError> {
+        let left_out = Arc::new(Self::read_left_out(&db)?);
+        Ok(Self { db, kept: Mutex::new(Kept { counts, left_out }) })
+    }
+
+    fn read_left_out(db: &DB) -> Result<LeftOutSet, DbError> {
+        let mut left_out = LeftOutSet::new();
+        each_item(db, b'x', |key, _| {
+            let mut take = Take::new(key);
+            let pack = PackId(take.array()?);
+            let block = Some(u32::from_be_bytes(take.array()?)).filter(|block| *block != WHOLE);
+            left_out.insert(LeftOut { pack, block });
+            Ok(())
+        })?;
+        Ok(left_out)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was left out when all that is here was added.
+    pub fn left_out(&self) -> Arc<LeftOutSet> {
+        Arc::clone(&self.kept().left_out)
     }
 
     /// As a secondary, takes up what the writing process has added.
     pub fn catch_up(&self) -> Result<(), DbError> {
         self.db.try_catch_up_with_primary()?;
-        let incarnation = self.counts.lock().unwrap_or_else(PoisonError::into_inner).incarnation;
-        if self.counts()?.incarnation == incarnation { Ok(()) } else { Err(DbError::OtherFormat) }
+        if self.counts()?.incarnation != self.kept().counts.incarnation {
+            return Err(DbError::OtherFormat);
+        }
+        let left_out = Self::read_left_out(&self.db)?;
+        self.kept().left_out = Arc::new(left_out);
+        Ok(())
     }
 
     fn chunks(&self) -> Result<&rocksdb::ColumnFamily, DbError> {
@@ -169,10 +218,13 @@ impl Db {
     }
 
     pub fn chunk(&self, id: &ChunkId) -> Result<Option<Place>, DbError> {
-        let Some(bytes) = self.db.get_pinned_cf(self.chunks()?, id.as_bytes())? else { return Ok(None) };
-        let mut take = Take::new(&bytes);
-        let mut next = || take.varint_u32();
-        Ok(Some(Place { pack: next()?, block: next()?, offset: next()?, len: next()? }))
+        let bytes = self.db.get_pinned_cf(self.chunks()?, id.as_bytes())?;
+        bytes.map(|bytes| Place::decode(&bytes)).transpose()
+    }
+
+    /// Where the chunk is in what was left out.
+    pub fn last_resort(&self, id: &ChunkId) -> Result<Option<Place>, DbError> {
+        self.db.get_pinned(last_resort_key(id))?.map(|bytes| Place::decode(&bytes)).transpose()
     }
 
     pub fn contains(&self, id: &ChunkId) -> Result<bool, DbError> {
@@ -204,15 +256,20 @@ impl Db {
 
     /// Ids of the segments that are loaded.
     pub fn segments(&self, into: &mut HashSet<SegmentId>) -> Result<(), DbError> {
-        let from = rocksdb::IteratorMode::From(b"s", rocksdb::Direction::Forward);
-        for item in self.db.iterator(from) {
-            let (key, _) = item?;
-            match key.strip_prefix(b"s").and_then(|id| id.try_into().ok()) {
-                Some(id) => into.insert(SegmentId(id)),
-                None => break,
-            };
-        }
-        Ok(())
+        each_item(&self.db, b's', |key, _| {
+            into.insert(SegmentId(Take::new(key).array()?));
+            Ok(())
+        })
+    }
+
+    /// Ids and lengths of the packs that are listed.
+    pub fn packs(&self, each: &mut dyn FnMut(PackId, u64)) -> Result<(), DbError> {
+        each_item(&self.db, b'n', |key, value| {
+            let mut take = Take::new(value);
+            take.u32()?;
+            each(PackId(Take::new(key).array()?), take.varint()?);
+            Ok(())
+        })
     }
 
     pub fn counts(&self) -> Result<Counts, DbError> {
@@ -220,11 +277,11 @@ impl Db {
     }
 
     /// Lists `packs`, and that the segment they are from is loaded: all of it or nothing. Packs that are listed already
-    /// stay as they are.
+    /// stay as they are. Places in packs that no segment lists, and in what is left out, are of last resort.
     pub fn add(&self, segment: Option<SegmentId>, packs: &[PackEntry]) -> Result<(), DbError> {
         let family = self.chunks()?;
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut after = *counts;
+        let mut kept = self.kept();
+        let mut after = kept.counts;
         let mut batch = WriteBatch::default();
         let mut value = Vec::new();
         let mut seen = HashSet::new();
@@ -246,46 +303,79 @@ impl Db {
                 value.put_varint(block.plain_len.into());
             }
             batch.put(pack_key(number), &value);
-            batch.put(pack_name_key(&pack.id), number.to_be_bytes());
+            value.clear();
+            value.put_u32(number);
+            value.put_varint(pack.size);
+            batch.put(pack_name_key(&pack.id), &value);
             for (ordinal, block) in pack.blocks.iter().enumerate() {
-                let mut offset = 0;
+                let (mut offset, block_number) = (0, ordinal as u32);
+                let last_resort = segment.is_none() || has_block(&kept.left_out, pack.id, block_number);
                 after.chunks += block.chunks.len() as u64;
                 for chunk in &block.chunks {
-                    places.push((chunk.id, Place { pack: number, block: ordinal as u32, offset, len: chunk.len }));
+                    let place = Place { pack: number, block: block_number, offset, len: chunk.len };
+                    places.push((chunk.id, place, last_resort));
                     offset += chunk.len;
                 }
             }
         }
         // In order, each is added beside the one before: half as long for a large segment.
-        places.sort_unstable_by_key(|(id, _)| *id);
-        for (id, place) in places {
+        places.sort_unstable_by_key(|(id, ..)| *id);
+        for (id, place, last_resort) in places {
             value.clear();
             for number in [place.pack, place.block, place.offset, place.len] {
                 value.put_varint(number.into());
             }
-            batch.put_cf(family, id.as_bytes(), &value);
+            if last_resort {
+                batch.put(last_resort_key(&id), &value);
+            } else {
+                batch.put_cf(family, id.as_bytes(), &value);
+            }
         }
         if let Some(segment) = segment {
             batch.put([b"s", &segment.as_bytes()[..]].concat(), []);
         }
         batch.put(META, after.encode());
         self.db.write(batch)?;
-        *counts = after;
+        kept.counts = after;
         Ok(())
     }
 
-    /// Forgets everything.
-    pub fn clear(&self) -> Result<(), DbError> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let after = Counts { incarnation: counts.incarnation, next_pack: counts.next_pack, ..Counts::default() };
+    /// Forgets everything. What is added from now on is without `left_out`.
+    pub fn clear(&self, left_out: &Arc<LeftOutSet>) -> Result<(), DbError> {
+        let mut kept = self.kept();
+        let Counts { incarnation, next_pack, .. } = kept.counts;
+        let after = Counts { incarnation, next_pack, ..Counts::default() };
         let mut batch = WriteBatch::default();
         batch.delete_range_cf(self.chunks()?, vec![], vec![0xff; 33]);
         batch.delete_range(vec![], vec![0xff; 33]);
         batch.put(META, after.encode());
+        for LeftOut { pack, block } in &**left_out {
+            let block = block.unwrap_or(WHOLE).to_be_bytes();
+            batch.put([b"x", &pack.as_bytes()[..], &block[..]].concat(), []);
+        }
         self.db.write(batch)?;
-        *counts = after;
+        *kept = Kept { counts: after, left_out: Arc::clone(left_out) };
         Ok(())
     }
+}
+
+/// Calls `each` with what follows `first` in every key that begins with it, and with its value.
+fn each_item(db: &DB, first: u8, mut each: impl FnMut(&[u8], &[u8]) -> Result<(), DbError>) -> Result<(), DbError> {
+    let from = [first];
+    for item in db.iterator(rocksdb::IteratorMode::From(&from, rocksdb::Direction::Forward)) {
+        let (key, value) = item?;
+        match key.strip_prefix(&from) {
+            Some(rest) => each(rest, &value)?,
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+fn last_resort_key(id: &ChunkId) -> [u8; 33] {
+    let mut key = [b'l'; 33];
+    key[1..].copy_from_slice(id.as_bytes());
+    key
 }
 
 fn pack_key(number: u32) -> [u8; 5] {
@@ -333,82 +423,4 @@ fn options(cache: &Cache) -> (Options, [ColumnFamilyDescriptor; 2]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::repo::Class;
-    use crate::repo::pack::{BlockEntry, ChunkEntry};
-
-    pub fn entry(number: u32, chunks: u32) -> PackEntry {
-        let id = |of: &str, n: u32| *blake3::hash(format!("{of} {n}").as_bytes()).as_bytes();
-        let chunks: Vec<_> =
-            (0..chunks).map(|n| ChunkEntry { id: ChunkId(id("chunk", number * 1000 + n)), len: n + 1 }).collect();
-        let plain_len = chunks.iter().map(|chunk| chunk.len).sum();
-        let block = |chunks| BlockEntry { class: Class::Small, sealed_len: 1000, plain_len, chunks };
-        let blocks = vec![block(chunks[..1].to_vec()), block(chunks[1..].to_vec())];
-        let envelope = Envelope::from_bytes([number as u8; Envelope::LEN]);
-        PackEntry { id: PackId(id("pack", number)), size: 2500, envelope, blocks }
-    }
-
-    #[test]
-    fn what_is_added_is_found_after_opening_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let packs = [entry(1, 3), entry(2, 5)];
-        let segment = SegmentId([9; 32]);
-        {
-            let (db, made) = Db::open(dir.path(), &Shared::new()).unwrap();
-            assert!(made);
-            db.add(Some(segment), &packs).unwrap();
-            // Again: nothing changes.
-            db.add(None, &packs).unwrap();
-        }
-        let (db, made) = Db::open(dir.path(), &Shared::new()).unwrap();
-        assert!(!made);
-        let place = db.chunk(&packs[1].blocks[1].chunks[2].id).unwrap().unwrap();
-        assert_eq!((place.block, place.offset, place.len), (1, 2 + 3, 4));
-        let pack = db.pack(place.pack).unwrap().unwrap();
-        assert_eq!((pack.id, pack.envelope, pack.blocks.len()), (packs[1].id, packs[1].envelope, 2));
-        assert_eq!(pack.blocks[1].start, HEADER as u64 + 1000);
-        assert!(db.has_pack(&packs[0].id).unwrap());
-        assert!(!db.contains(&ChunkId([0; 32])).unwrap());
-        let counts = db.counts().unwrap();
-        assert_eq!((counts.packs, counts.chunks, counts.bytes), (2, 8, 5000));
-        let mut segments = HashSet::new();
-        db.segments(&mut segments).unwrap();
-        assert_eq!(segments, HashSet::from([segment]));
-    }
-
-    #[test]
-    fn nothing_is_left_after_clearing_and_numbers_go_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let (db, _) = Db::open(dir.path(), &Shared::new()).unwrap();
-        db.add(Some(SegmentId([1; 32])), &[entry(1, 3)]).unwrap();
-        let before = db.chunk(&entry(1, 3).blocks[0].chunks[0].id).unwrap().unwrap();
-        db.clear().unwrap();
-        assert!(db.chunk(&entry(1, 3).blocks[0].chunks[0].id).unwrap().is_none());
-        assert!(db.pack(before.pack).unwrap().is_none());
-        let mut segments = HashSet::new();
-        db.segments(&mut segments).unwrap();
-        assert!(segments.is_empty());
-        assert_eq!(db.counts().unwrap().packs, 0);
-        db.add(None, &[entry(1, 3)]).unwrap();
-        let after = db.chunk(&entry(1, 3).blocks[0].chunks[0].id).unwrap().unwrap();
-        assert_ne!(after.pack, before.pack);
-    }
-
-    #[test]
-    fn a_secondary_sees_what_is_added_once_it_catches_up() {
-        let dir = tempfile::tempdir().unwrap();
-        let own = tempfile::tempdir().unwrap();
-        let (db, _) = Db::open(dir.path(), &Shared::new()).unwrap();
-        let secondary = Db::open_secondary(dir.path(), own.path(), &Shared::new()).unwrap();
-        let id = entry(7, 2).blocks[0].chunks[0].id;
-        db.add(None, &[entry(7, 2)]).unwrap();
-        assert!(!secondary.contains(&id).unwrap());
-        secondary.catch_up().unwrap();
-        assert!(secondary.contains(&id).unwrap());
-        assert_eq!(secondary.counts().unwrap().packs, 1);
-        db.clear().unwrap();
-        secondary.catch_up().unwrap();
-        assert!(!secondary.contains(&id).unwrap());
-    }
-}
+mod tests;

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
+use crate::base::files::make_private_dir;
+
 /// A lock that lasts as long as this value and the process.
 pub struct Lock(#[expect(dead_code, reason = "closing it unlocks")] OwnedFd);
 
@@ -27,12 +29,6 @@ impl Lock {
             Err(e) => Err(e.into()),
         }
     }
-}
-
-/// Makes a directory for this user alone, with those above it.
-pub fn make_private(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 /// A name that no other process and no other call uses while this process lives.
@@ -119,7 +115,7 @@ pub struct Marker {
 impl Marker {
     /// Makes one in `dir`, durably.
     pub fn new(dir: &Path) -> io::Result<Self> {
-        make_private(dir)?;
+        make_private_dir(dir)?;
         loop {
             let path = dir.join(unique("writer"));
             // One that a dead process of the same number left behind is not this one's to clear.
@@ -148,7 +144,7 @@ impl Marker {
 
     /// Markers in `dir` whose makers are dead or gave up; each is held now, so that one process deals with it.
     pub fn left_behind(dir: &Path) -> io::Result<Vec<Self>> {
-        make_private(dir)?;
+        make_private_dir(dir)?;
         let mut left = Vec::new();
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();

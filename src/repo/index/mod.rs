@@ -6,24 +6,27 @@
 //! another format, is deleted and made anew.
 
 mod db;
+mod left_out;
+mod loading;
 mod lock;
 mod segment;
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use db::{BlockPlace, PackPlaces};
+pub use left_out::{LeftOut, LeftOutSet};
+pub use loading::{read_pack_entry, read_segment};
 pub use lock::Marker;
 pub use segment::SegmentBuilder;
 
-use super::pack::{self, PackEntry};
+use super::pack::PackEntry;
 use super::{RepoError, Repository};
+use crate::base::files::make_private_dir;
 use crate::base::{ChunkId, PackId, SegmentId};
-use crate::store::{Kind, ObjectName, StoreError};
 use db::{Db, DbError, Shared};
 use lock::{Lock, Scratch};
-use segment::Segment;
 
 /// Whether the shared database stays open for writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +67,8 @@ pub struct LocalIndex {
     dir: PathBuf,
     shared: Shared,
     state: RwLock<State>,
+    /// Packs that are to go: they are left out beside what is lost.
+    condemned: Mutex<Arc<BTreeSet<PackId>>>,
     /// Held by the one thread that reads segments.
     loading: Mutex<Loading>,
 }
@@ -73,6 +78,8 @@ struct State {
     epochs: [u32; 2],
     base: Base,
     own: Option<Own>,
+    /// What does not count, in both databases.
+    left_out: Arc<LeftOutSet>,
 }
 
 /// Fields are dropped in this order: a database before the lock or directory it needs.
@@ -132,15 +139,16 @@ impl LocalIndex {
         let index = Self {
             dir: dir.to_owned(),
             shared: Shared::new(),
-            state: RwLock::new(State { epochs: [0; 2], base: Base::None, own: None }),
+            state: RwLock::new(State { epochs: [0; 2], base: Base::None, own: None, left_out: Arc::default() }),
+            condemned: Mutex::default(),
             loading: Mutex::default(),
         };
-        lock::make_private(dir).map_err(|e| index.failed(e))?;
+        make_private_dir(dir).map_err(|e| index.failed(e))?;
         let base = match index.open_writing()? {
             Some(base) => base,
             None => index.open_secondary(),
         };
-        index.state_mut().base = base;
+        index.set_base(base);
         Ok(index)
     }
 
@@ -154,9 +162,35 @@ impl LocalIndex {
         }
     }
 
+    fn set_base(&self, base: Base) {
+        let mut state = self.state_mut();
+        state.base = base;
+        state.left_out = state.base().map(Db::left_out).unwrap_or_default();
+    }
+
     /// Whether the shared database is open for writing here.
     pub fn is_writing(&self) -> bool {
         matches!(self.state().base, Base::Writing(..))
+    }
+
+    /// Keeps, beside the index, what was found damaged: for every process of this machine, and for the index when it is
+    /// made anew.
+    pub fn keep_damaged(&self, damaged: &LeftOutSet) -> Result<(), RepoError> {
+        left_out::save(&self.dir.join("damaged"), damaged).map_err(|e| self.failed(e))
+    }
+
+    /// What was kept so.
+    pub fn kept_damaged(&self) -> Result<LeftOutSet, RepoError> {
+        left_out::load(&self.dir.join("damaged")).map_err(|e| self.failed(e))
+    }
+
+    /// Packs that are to go, from the next look for what is lost on.
+    pub fn condemn(&self, packs: BTreeSet<PackId>) {
+        *self.condemned.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(packs);
+    }
+
+    pub fn condemned(&self) -> Arc<BTreeSet<PackId>> {
+        Arc::clone(&self.condemned.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Where markers of writers are.
@@ -248,6 +282,7 @@ impl LocalIndex {
             drop(db);
             lock::remove_dir(&self.dir.join("index")).map_err(|e| self.failed(e))?;
             let (db, _) = Db::open(&self.dir.join("index"), &self.shared).map_err(|e| self.failed(e))?;
+            db.clear(&state.left_out).map_err(|e| self.failed(e))?;
             state.base = Base::Writing(db, lock);
         } else {
             state.base = Base::None;
@@ -255,19 +290,22 @@ impl LocalIndex {
         Ok(())
     }
 
-    /// Where the chunk is, as far as what is loaded tells.
+    /// Where the chunk is, as far as what is loaded tells; in what is left out only if it is nowhere else.
     pub fn locate(&self, repository: &Repository, id: &ChunkId) -> Result<Option<Location>, RepoError> {
         self.asking(repository, |state| {
-            for (own, db) in state.all() {
-                if let Some(place) = db.chunk(id)? {
-                    let pack = PackNumber { epoch: state.epochs[usize::from(own)], own, number: place.pack };
-                    return Ok(Some(Location { pack, block: place.block, offset: place.offset, len: place.len }));
+            for look in [Db::chunk, Db::last_resort] {
+                for (own, db) in state.all() {
+                    if let Some(place) = look(db, id)? {
+                        let pack = PackNumber { epoch: state.epochs[usize::from(own)], own, number: place.pack };
+                        return Ok(Some(Location { pack, block: place.block, offset: place.offset, len: place.len }));
+                    }
                 }
             }
             Ok(None)
         })
     }
 
+    /// Whether a segment lists the chunk in a pack that counts.
     pub fn contains(&self, repository: &Repository, id: &ChunkId) -> Result<bool, RepoError> {
         self.asking(repository, |state| {
             for (_, db) in state.all() {
@@ -305,118 +343,6 @@ impl LocalIndex {
         })
     }
 
-    /// How often segments were listed so far.
-    pub fn generation(&self) -> u64 {
-        self.loading().generation
-    }
-
-    /// Loads the segments that are new, and forgets everything first where segments are gone. Does nothing if that
-    /// was done since `generation`.
-    pub fn catch_up(&self, repository: &Repository, generation: u64) -> Result<(), RepoError> {
-        let mut loading = self.loading();
-        if loading.generation > generation {
-            return Ok(());
-        }
-        self.load(repository, &mut loading)
-    }
-
-    fn load(&self, repository: &Repository, loading: &mut Loading) -> Result<(), RepoError> {
-        // Whoever replaces segments puts the new ones before deleting the old: a list that is out of date is rare.
-        for _ in 0..5 {
-            if self.load_listed(repository, loading)? {
-                loading.generation += 1;
-                return Ok(());
-            }
-        }
-        Err(RepoError::Store(StoreError::Io {
-            place: repository.store().describe(),
-            source: std::io::Error::other("index segments vanish as fast as they are listed"),
-        }))
-    }
-
-    /// `false` when a segment vanished between being listed and being read.
-    fn load_listed(&self, repository: &Repository, loading: &mut Loading) -> Result<bool, RepoError> {
-        let caught_up = match &self.state().base {
-            Base::Secondary(db, _) => db.catch_up(),
-            _ => Ok(()),
-        };
-        if let Err(e) = caught_up {
-            self.make_anew(&e, loading)?;
-        }
-        // What is loaded is read before the store is listed: a segment that appears between is not one that vanished.
-        let loaded = match self.loaded(loading) {
-            Ok(loaded) => loaded,
-            Err(e) => {
-                self.make_anew(&e, loading)?;
-                HashSet::new()
-            }
-        };
-        let mut listed = HashSet::new();
-        let mut too_long = Vec::new();
-        repository.store().list(Kind::Segment, &mut |info| {
-            if let Ok(id) = info.name.name.parse::<SegmentId>() {
-                listed.insert(id);
-                if info.size > segment::MAX_SEGMENT {
-                    too_long.push(id);
-                }
-            }
-        })?;
-        if !loaded.is_subset(&listed) {
-            self.forget_all(loading)?;
-            return Ok(false);
-        }
-        loading.damaged.retain(|id| listed.contains(id));
-        for id in listed.difference(&loaded) {
-            if loading.damaged.contains(id) {
-                continue;
-            }
-            let entries = if too_long.contains(id) {
-                Err(RepoError::damaged(&ObjectName::new(Kind::Segment, id), "longer than any index segment"))
-            } else {
-                read_segment(repository, *id)
-            };
-            match entries {
-                Ok(Some(entries)) => self.add(Some(*id), &entries)?,
-                Ok(None) => return Ok(false),
-                Err(e @ RepoError::Damaged { .. }) => {
-                    log::warn!("{e}; the tables of the packs it lists are used instead");
-                    loading.damaged.insert(*id);
-                }
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(true)
-    }
-
-    /// Segments that are loaded, in either database. The own one goes once the shared one has all of it.
-    fn loaded(&self, loading: &Loading) -> Result<HashSet<SegmentId>, DbError> {
-        let (mut shared, mut own) = (HashSet::new(), HashSet::new());
-        {
-            let state = self.state();
-            state.base().map_or(Ok(()), |db| db.segments(&mut shared))?;
-            state.own.as_ref().map_or(Ok(()), |own_db| own_db.db.segments(&mut own))?;
-        }
-        if !own.is_empty() && own.is_subset(&shared) && loading.rescued.is_empty() {
-            self.state_mut().drop_own();
-        }
-        shared.extend(own);
-        Ok(shared)
-    }
-
-    fn forget_all(&self, loading: &mut Loading) -> Result<(), RepoError> {
-        loading.rescued.clear();
-        let mut state = self.state_mut();
-        state.drop_all();
-        match &state.base {
-            Base::Writing(db, _) => db.clear().map_err(|e| self.failed(e)),
-            // The process that writes has not noticed yet: what it has loaded is of no use here.
-            _ => {
-                state.base = Base::None;
-                Ok(())
-            }
-        }
-    }
-
     /// Lists packs, from a segment that is durable or from their own tables.
     pub fn add(&self, segment: Option<SegmentId>, packs: &[PackEntry]) -> Result<(), RepoError> {
         let state = self.state();
@@ -434,6 +360,7 @@ impl LocalIndex {
             let open = || {
                 let scratch = Scratch::new(&self.dir)?;
                 let (db, _) = Db::open(scratch.path(), &self.shared)?;
+                db.clear(&state.left_out)?;
                 Ok::<_, DbError>(Own { db, _scratch: scratch })
             };
             state.own = Some(open().map_err(|e| self.failed(e))?);
@@ -441,88 +368,4 @@ impl LocalIndex {
         drop(state);
         Ok(self.state())
     }
-
-    /// Ids and sizes of packs in the store that no readable segment lists.
-    pub fn unlisted(&self, repository: &Repository) -> Result<Vec<(PackId, u64)>, RepoError> {
-        let rescued = self.loading().rescued.clone();
-        let mut found = Vec::new();
-        let mut failed = None;
-        repository.store().list(Kind::Pack, &mut |info| {
-            let Ok(id) = info.name.name.parse::<PackId>() else { return };
-            let mut known = false;
-            for (_, db) in self.state().all() {
-                match db.has_pack(&id) {
-                    Ok(has) => known |= has,
-                    Err(e) => failed = Some(e),
-                }
-            }
-            if !known || rescued.contains(&id) {
-                found.push((id, info.size));
-            }
-        })?;
-        failed.map_or(Ok(found), |e| Err(self.failed(e)))
-    }
-
-    /// Takes up packs that no readable segment lists, for reading. Says whether there were any new ones.
-    pub fn rescue(&self, repository: &Repository) -> Result<bool, RepoError> {
-        let unlisted = self.unlisted(repository)?;
-        let mut any = false;
-        for (id, size) in unlisted {
-            if self.loading().rescued.contains(&id) {
-                continue;
-            }
-            match read_pack_entry(repository, id, size) {
-                Ok(entry) => {
-                    self.add(None, &[entry])?;
-                    any = true;
-                }
-                Err(e) if e.is_damage() => log::debug!("{e}"),
-                Err(e) => return Err(e),
-            }
-            self.loading().rescued.insert(id);
-        }
-        Ok(any)
-    }
-}
-
-/// What a segment lists; `None` when it is gone.
-pub fn read_segment(repository: &Repository, id: SegmentId) -> Result<Option<Vec<PackEntry>>, RepoError> {
-    let bytes = match repository.store().get(&ObjectName::new(Kind::Segment, id)) {
-        Err(StoreError::Absent { .. }) => return Ok(None),
-        other => other?,
-    };
-    let segment = Segment::open(repository.keys(), &repository.id(), id, &bytes)?;
-    drop(bytes);
-    let mut entries = Vec::new();
-    segment.packs(|entry| {
-        entries.push(entry);
-        Ok(())
-    })?;
-    Ok(Some(entries))
-}
-
-/// A pack's entry from its own table.
-///
-/// # Errors
-/// `Damaged` when it is not a pack that these keys made.
-pub fn read_pack_entry(repository: &Repository, id: PackId, size: u64) -> Result<PackEntry, RepoError> {
-    let store = repository.store();
-    let name = ObjectName::new(Kind::Pack, id);
-    let damaged = |what: String| RepoError::damaged(&name, what);
-    let end = size.checked_sub(pack::TRAILER as u64).filter(|end| *end >= pack::HEADER as u64);
-    let end = end.ok_or_else(|| damaged(format!("truncated to {size} bytes")))?;
-    // One read takes most tables whole.
-    let likely = end.saturating_sub(32 << 10).max(pack::HEADER as u64);
-    let mut tail = store.get_range(&name, likely..size)?;
-    let (_, trailer) = tail.split_last_chunk::<{ pack::TRAILER }>().ok_or_else(|| damaged("truncated".to_owned()))?;
-    let len = pack::table_len(trailer, size).map_err(|e| damaged(e.to_string()))?;
-    let start = end - u64::from(len);
-    if start < likely {
-        tail = store.get_range(&name, start..size)?;
-    } else {
-        tail.drain(..(start - likely) as usize);
-    }
-    let sealed = tail.get(..len as usize).ok_or_else(|| damaged("truncated".to_owned()))?;
-    let header = store.get_range(&name, 0..pack::HEADER as u64)?;
-    pack::open_table(repository.keys(), &repository.id(), id, size, &header, sealed).map_err(damaged)
 }

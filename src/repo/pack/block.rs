@@ -45,7 +45,7 @@ pub fn compress_block(level: i32, plain: &[u8], out: &mut Vec<u8>) {
 /// Opens a sealed block where it stands, and appends its plaintext, which must be `plain_len` bytes, to `out`.
 ///
 /// # Errors
-/// One line that says how it is damaged.
+/// One line that says how it is damaged, without naming it.
 pub fn open_block(
     key: &Key,
     repository: &RepositoryId,
@@ -69,8 +69,7 @@ pub fn open_block_in_place(
     plain_len: u32,
     out: &mut Vec<u8>,
 ) -> Result<Option<Range<usize>>, String> {
-    let damaged = |why: &dyn std::fmt::Display| format!("block {ordinal}: {why}");
-    let inner = seal::open_in_place(key, &block_ad(repository, ordinal), sealed).map_err(|e| damaged(&e))?;
+    let inner = seal::open_in_place(key, &block_ad(repository, ordinal), sealed).map_err(|e| e.to_string())?;
     let mut take = Take::new(inner);
     let mut parse = || {
         let method = Method::from_byte(take.u8()?)?;
@@ -86,7 +85,7 @@ pub fn open_block_in_place(
         let start = seal::NONCE + BLOCK_HEADER;
         if bytes.len() == plain_len as usize { Ok(Some(start..start + bytes.len())) } else { Err(NOT_ITS_LENGTH) }
     };
-    parse().map_err(|e| damaged(&e))
+    parse().map_err(|e| e.to_string())
 }
 
 const NOT_ITS_LENGTH: Malformed = Malformed("its length is not the index's");

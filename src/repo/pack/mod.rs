@@ -7,12 +7,11 @@ mod table;
 pub use block::{MAX_BLOCK, compress_block, open_block, open_block_in_place};
 pub use table::{BlockEntry, ChunkEntry, PackEntry, open_table, pad_table, table_len, unpad_table};
 
+use super::Class;
 use super::keys::{Envelope, Keys};
-use super::{Class, RepoError};
-use crate::base::{ObjectId, PackId, RepositoryId};
+use crate::base::{PackId, RepositoryId};
 use crate::codec::wire::Put;
 use crate::codec::{Key, seal};
-use crate::store::{Kind, ObjectName};
 use block::block_ad;
 use table::{encode_blocks, table_ad};
 
@@ -118,41 +117,17 @@ fn shuffle<T>(items: &mut [T]) {
     }
 }
 
-/// Looks at every bit of a whole pack: its name, its table, each block's seal, each chunk's id.
+/// A whole pack's entry, from its own table.
 ///
 /// # Errors
-/// `Damaged`, naming the pack and what is wrong in it; `WriteOnly` when these keys cannot tell.
-pub fn verify(keys: &Keys, repository: &RepositoryId, id: PackId, bytes: &[u8]) -> Result<PackEntry, RepoError> {
-    let name = ObjectName::new(Kind::Pack, id);
-    let damaged = |what: String| RepoError::damaged(&name, what);
+/// One line that says how it is damaged.
+pub fn read_entry(keys: &Keys, repository: &RepositoryId, id: PackId, bytes: &[u8]) -> Result<PackEntry, String> {
     let size = bytes.len() as u64;
     if size < (HEADER + TRAILER) as u64 {
-        return Err(damaged(format!("truncated to {size} bytes")));
+        return Err(format!("truncated to {size} bytes"));
     }
     let (rest, trailer) = bytes.split_at(bytes.len() - TRAILER);
-    let len = table_len(trailer, size).map_err(|e| damaged(e.to_string()))? as usize;
+    let len = table_len(trailer, size).map_err(|e| e.to_string())? as usize;
     let (rest, sealed) = rest.split_at(rest.len() - len);
-    let entry = open_table(keys, repository, id, size, &rest[..HEADER], sealed).map_err(damaged)?;
-    let key = keys.unwrap(&entry.envelope).map_err(|e| super::repository::key_error(&name, e))?;
-    let (mut start, mut sealed, mut plain) = (HEADER, Vec::new(), Vec::new());
-    for (ordinal, block) in entry.blocks.iter().enumerate() {
-        let end = start + block.sealed_len as usize;
-        sealed.clear();
-        sealed.extend_from_slice(rest.get(start..end).ok_or_else(|| damaged(format!("block {ordinal}: cut off")))?);
-        plain.clear();
-        open_block(&key, repository, ordinal as u32, &mut sealed, block.plain_len, &mut plain).map_err(damaged)?;
-        let mut left = &plain[..];
-        for chunk in &block.chunks {
-            let (bytes, rest) = left.split_at(chunk.len as usize);
-            if keys.chunk_id(bytes) != chunk.id {
-                return Err(damaged(format!("block {ordinal}: chunk {} has other bytes than its id says", chunk.id)));
-            }
-            left = rest;
-        }
-        start = end;
-    }
-    if *blake3::hash(bytes).as_bytes() != *id.as_bytes() {
-        return Err(damaged("its bytes do not match its name".to_owned()));
-    }
-    Ok(entry)
+    open_table(keys, repository, id, size, &rest[..HEADER], sealed)
 }

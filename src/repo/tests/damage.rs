@@ -24,7 +24,7 @@ fn a_pack_reads_back_and_every_change_and_truncation_of_it_is_found_and_named() 
     let entry = repository.verify_pack(id).unwrap();
     let listed: Vec<_> = entry.blocks.iter().flat_map(|block| &block.chunks).map(|chunk| chunk.id).collect();
     assert_eq!(listed, ids);
-    let verify = |bytes: &[u8]| pack::verify(repository.keys(), &repository.id(), id, bytes);
+    let verify = |bytes: &[u8]| repository.verify_bytes(id, bytes);
     for bit in 0..good.len() * 8 {
         let mut bytes = good.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -34,7 +34,7 @@ fn a_pack_reads_back_and_every_change_and_truncation_of_it_is_found_and_named() 
         }
         // Its name is made from the changed bytes, as an attacker would: but for a block's seal nothing is unsealed.
         let forged = PackId(*blake3::hash(&bytes).as_bytes());
-        assert!(pack::verify(repository.keys(), &repository.id(), forged, &bytes).is_err(), "bit {bit}");
+        assert!(repository.verify_bytes(forged, &bytes).is_err(), "bit {bit}");
     }
     for len in 0..good.len() {
         assert!(matches!(verify(&good[..len]), Err(RepoError::Damaged { .. })), "{len} bytes");
@@ -162,4 +162,83 @@ fn garbage_in_the_place_of_packs_hinders_nobody() {
     check(&*indexed, &ids, 0..10);
     check(&*indexed, &more, 10..20);
     assert!(matches!(indexed.chunk(&ChunkId([1; 32])), Err(RepoError::Missing { .. })));
+}
+
+/// The pack and what it lists that holds the chunk.
+fn pack_of(place: &Place, id: &ChunkId) -> (std::path::PathBuf, crate::repo::PackEntry) {
+    let repository = Repository::open(place.store(), PASSWORD).unwrap();
+    let mut found = None;
+    let mut each = |entry: crate::repo::PackEntry| {
+        if entry.blocks.iter().flat_map(|block| &block.chunks).any(|chunk| chunk.id == *id) {
+            found = Some(entry);
+        }
+        Ok::<(), RepoError>(())
+    };
+    repository.each_listed_pack(&mut each, &mut |_, _| {}).unwrap();
+    let entry = found.unwrap();
+    let name = entry.id.to_string();
+    (place.repo().join("packs").join(&name[..2]).join(name), entry)
+}
+
+#[test]
+fn what_a_lost_pack_held_is_stored_again_and_then_read_wherever_it_is_looked_for() {
+    for cut in [false, true] {
+        let place = Place::new();
+        place.init();
+        let (ids, _) = write(&place.open(), 0..60).unwrap();
+        let (file, entry) = pack_of(&place, &ids[0]);
+        let held = entry.blocks.iter().map(|block| block.chunks.len() as u64).sum::<u64>();
+        let len = std::fs::metadata(&file).unwrap().len();
+        match cut {
+            true => std::fs::File::options().write(true).open(&file).unwrap().set_len(len - 1).unwrap(),
+            false => std::fs::remove_file(&file).unwrap(),
+        }
+        let indexed = place.open();
+        assert!(indexed.contains(&ids[0]).unwrap(), "known by its segment alone");
+        let (again, written) = write(&indexed, 0..60).unwrap();
+        assert_eq!((again, written.chunks_new), (ids.clone(), held), "cut: {cut}");
+        assert!(indexed.has_lost());
+        check(&*indexed, &ids, 0..60);
+        drop(indexed);
+        assert_eq!(write(&place.open(), 0..60).unwrap().1.chunks_new, 0);
+        // Elsewhere both packs are listed, in whatever order.
+        let other = tempfile::tempdir().unwrap();
+        let elsewhere = Repository::open(place.store(), PASSWORD).unwrap().with_index(other.path()).unwrap();
+        if cut {
+            elsewhere.look_for_lost().unwrap();
+        }
+        check(&elsewhere, &ids, 0..60);
+    }
+}
+
+#[test]
+fn a_block_that_was_found_damaged_counts_as_missing_and_the_rest_of_its_pack_does_not() {
+    let place = Place::new();
+    place.init();
+    let (ids, _) = write(&place.open(), 0..60).unwrap();
+    let (file, entry) = pack_of(&place, &ids[0]);
+    let damaged = entry.blocks[0].chunks.iter().map(|chunk| chunk.id).collect::<Vec<_>>();
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[pack::HEADER + 50] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    let found = crate::repo::LeftOutSet::from([crate::repo::LeftOut { pack: entry.id, block: Some(0) }]);
+    place.open().note_damaged(&found, &|_| true).unwrap();
+    let indexed = place.open();
+    let (_, written) = write(&indexed, 0..60).unwrap();
+    assert_eq!(written.chunks_new, damaged.len() as u64);
+    assert!(indexed.has_lost());
+    check(&*indexed, &ids, 0..60);
+    drop(indexed);
+    // A cache that is made anew knows nothing of it, until the next check; the next finds it sound again.
+    let indexed = place.open();
+    assert!(indexed.has_lost());
+    std::fs::write(&file, {
+        bytes[pack::HEADER + 50] ^= 1;
+        bytes
+    })
+    .unwrap();
+    indexed.note_damaged(&crate::repo::LeftOutSet::new(), &|_| true).unwrap();
+    indexed.look_for_lost().unwrap();
+    assert!(!indexed.has_lost());
+    check(&*indexed, &ids, 0..60);
 }

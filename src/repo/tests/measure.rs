@@ -122,7 +122,7 @@ fn throughput_of_writing_and_reading() {
 fn a_large_index_is_made_and_asked() {
     let place = Place::new();
     let repository = place.init();
-    let entries = 4_000_000u32;
+    let entries = 20_000_000u32;
     let mut builder = crate::repo::index::SegmentBuilder::default();
     let id = |n: u32| ChunkId(*blake3::hash(&n.to_le_bytes()).as_bytes());
     let mut next = 0;
@@ -170,4 +170,36 @@ fn a_large_index_is_made_and_asked() {
     assert!(beside.contains(&id(5)).unwrap() && indexed.contains(&id(6)).unwrap());
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     println!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap());
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn ten_thousand_snapshots_are_read() {
+    let place = Place::new();
+    let repository = place.init();
+    let count = 10_000;
+    for number in 0..count {
+        let snapshot = crate::repo::Snapshot {
+            time: crate::base::Timestamp::new(number, 0),
+            host: b"host".to_vec(),
+            user: b"user".to_vec(),
+            paths: vec![b"/home".to_vec()],
+            tags: vec![],
+            parent: None,
+            root: noise(number as u64, 200),
+            totals: Default::default(),
+            program: "snapfold".to_owned(),
+            stage: None,
+            duration_ms: 0,
+        };
+        repository.put_snapshot(&snapshot).unwrap();
+    }
+    let start = Stopwatch::start();
+    let ids = repository.snapshots().unwrap();
+    println!("{} listed in {}", ids.len(), start.read());
+    let start = Stopwatch::start();
+    for id in &ids {
+        repository.snapshot(id).unwrap();
+    }
+    println!("read in {}", start.read());
 }

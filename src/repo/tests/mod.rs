@@ -5,6 +5,7 @@ mod faults;
 mod index;
 mod killed;
 mod measure;
+mod slots;
 mod writing;
 
 use std::path::Path;
@@ -110,7 +111,7 @@ mod opening {
         assert_eq!((opened.id(), opened.slot()), (made.id(), made.slot()));
         assert_eq!(opened.params(), made.params());
         assert!(matches!(Repository::open(place.store(), b"wrong"), Err(RepoError::WrongPassword)));
-        let slot = opened.add_password(b"second", KdfCost::LEAST).unwrap();
+        let slot = opened.add_slot(b"second", KdfCost::LEAST, crate::repo::SlotSort::Full).unwrap();
         assert_eq!(Repository::open(place.store(), b"second").unwrap().slot(), slot);
         assert_eq!(Repository::open(place.store(), PASSWORD).unwrap().slot(), made.slot());
     }
@@ -165,7 +166,7 @@ mod opening {
                 }
             }
         }
-        made.add_password(b"second", KdfCost::LEAST).unwrap();
+        made.add_slot(b"second", KdfCost::LEAST, crate::repo::SlotSort::Full).unwrap();
         assert!(Repository::open(place.store(), b"second").is_ok());
         std::fs::remove_dir_all(place.repo().join("keys")).unwrap();
         assert!(matches!(Repository::open(place.store(), PASSWORD), Err(RepoError::Damaged { .. })));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 
-use crate::base::{ObjectId, SnapshotId, Timestamp};
+use crate::base::{ObjectId, SnapshotId, Timestamp, parallel};
 use crate::codec::wire::Take;
 use crate::repo::{Indexed, RepoError, Snapshot};
 use crate::tree::{Node, decode_node};
@@ -305,19 +305,10 @@ impl Catalogs {
                 Some(Err(if error.is_damage() { FsError::Damaged(what) } else { FsError::Failed(what) }))
             }
         };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(ids.len() / 64 + 1);
-        let share = ids.len().div_ceil(threads).max(1);
-        let read_share = |ids: &[SnapshotId]| ids.iter().map(|id| (*id, one(id))).collect::<Vec<_>>();
-        if threads == 1 {
-            return read_share(ids);
-        }
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = ids.chunks(share).map(|share| scope.spawn(move || read_share(share))).collect();
-            let join = |worker: std::thread::ScopedJoinHandle<'_, _>| {
-                worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            workers.into_iter().flat_map(join).collect()
-        })
+        // Where there are few, starting threads takes longer than reading from a disk.
+        let threads = if ids.len() < 4 { 1 } else { parallel::REQUESTS };
+        let read = parallel::map(ids, threads, one);
+        ids.iter().copied().zip(read).collect()
     }
 }
 

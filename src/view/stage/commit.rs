@@ -87,13 +87,18 @@ impl Stage {
         self.journal.sync()
     }
 
-    /// Ends the stage: the receipt is durable, all that was staged is removed.
+    /// Ends the stage: the receipt is durable. What was staged is of no more use; `clear` removes it.
     ///
     /// # Errors
     /// When the receipt cannot be written. The commit is finished nevertheless, and will be found to be.
     pub fn close(&self, receipt: &Receipt) -> Result<(), StageError> {
         self.end();
         self.home().close(receipt)
+    }
+
+    /// Removes what was staged, which takes a while for many files. Only for a stage that is over.
+    pub fn clear(&self) {
+        self.home().clear();
     }
 }
 

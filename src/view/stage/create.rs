@@ -14,7 +14,7 @@ const TARGET_MAX: usize = 4095;
 
 /// What is to be made.
 pub(super) enum New<'a> {
-    File { spooled: bool },
+    File,
     Dir,
     Symlink(&'a [u8]),
     Block(u64),
@@ -48,7 +48,7 @@ impl Stage {
         caller: Caller,
     ) -> Result<Attr, FsError> {
         let new = match mode & libc::S_IFMT {
-            libc::S_IFREG | 0 => New::File { spooled: false },
+            libc::S_IFREG | 0 => New::File,
             libc::S_IFBLK => New::Block(rdev),
             libc::S_IFCHR => New::Char(rdev),
             libc::S_IFIFO => New::Fifo,
@@ -57,12 +57,6 @@ impl Stage {
         };
         let _gate = self.enter()?;
         self.make(parent, name, mode, umask, new, caller)
-    }
-
-    /// Makes a regular file and opens it: `release` must follow.
-    pub fn create(&self, parent: u64, name: &[u8], mode: u32, umask: u32, caller: Caller) -> Result<Attr, FsError> {
-        let _gate = self.enter()?;
-        self.make(parent, name, mode, umask, New::File { spooled: true }, caller)
     }
 
     pub fn mkdir(&self, parent: u64, name: &[u8], mode: u32, umask: u32, caller: Caller) -> Result<Attr, FsError> {
@@ -106,7 +100,7 @@ impl Stage {
         let mut inode = blank(&new, parent);
         self.inherit(&mut batch, ino, &mut inode, (parent, &dir.inode), mode, umask, caller)?;
         let spool = match new {
-            New::File { spooled: true } => Some(self.spool.create(ino)?),
+            New::File => Some(self.spool.create(ino)?),
             _ => None,
         };
         batch.put_inode(ino, &inode);
@@ -123,7 +117,7 @@ impl Stage {
             return Err(error);
         }
         if let Some(spool) = spool {
-            self.files.open_new(ino, spool);
+            self.files.made(ino, spool);
         }
         drop(numbers);
         self.attr(ino, &inode)
@@ -215,7 +209,7 @@ impl Stage {
 fn blank(new: &New<'_>, parent: u64) -> Inode {
     let time = now();
     let kind = match new {
-        New::File { spooled } => Kind::File(FileBody { spooled: *spooled, lower: None }),
+        New::File => Kind::File(FileBody { spooled: true, lower: None }),
         New::Dir => Kind::Dir(DirBody { parent, lower: None }),
         New::Symlink(target) => Kind::Symlink(target.to_vec()),
         New::Block(device) => Kind::Block(*device),

@@ -1,4 +1,4 @@
-//! Data of files: open, read, write, fsync. A file is either all its own (the spool file has everything), or the base
+//! Data of files: read, write, copy. A file is either all its own (the spool file has everything), or the base
 //! shines through blocks that were not written to.
 
 use std::fs::File;
@@ -65,24 +65,6 @@ impl OpenFile {
 }
 
 impl Stage {
-    /// Opens a file. `release` must follow.
-    ///
-    /// # Errors
-    /// `Stale` where it is gone, `IsDir`, `Invalid` for what has no data.
-    pub fn open_file(&self, ino: u64) -> Result<(), FsError> {
-        // Counted first, so that what loses its last name meanwhile stays. Many a file is opened for its attributes
-        // alone: its data waits for the first read or write.
-        self.files.open(ino);
-        let found = self.load(ino).and_then(|loaded| match loaded.inode.kind {
-            Kind::File(_) => Ok(()),
-            Kind::Dir(_) => Err(FsError::IsDir),
-            _ => Err(FsError::Invalid),
-        });
-        found.inspect_err(|_| {
-            self.files.close(ino);
-        })
-    }
-
     /// A file, ready for use.
     pub(super) fn file(&self, ino: u64) -> Result<FileRef<'_>, FsError> {
         let file = self.files.using(ino);

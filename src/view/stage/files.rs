@@ -1,7 +1,8 @@
-//! Files in use: their spool files, what of the base shines through, and how often they are open. Knows nothing of
-//! requests; data is moved in `data`.
+//! Files in use: their spool files, and what of the base shines through. The kernel opens and closes files without
+//! telling, so that those used last stay ready for a while, and a file that lost its last name stays until the kernel
+//! has forgotten it. Knows nothing of requests; data is moved in `data`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use crate::tree::Node;
 
 use super::bitmap::Bitmap;
+
+/// Files that stay ready although nothing uses them. Each may have a file of the spool open.
+const IDLE: usize = 512;
 
 /// A file in use.
 #[derive(Default)]
@@ -37,19 +41,26 @@ pub(super) struct LowerFile {
     pub own: Bitmap,
 }
 
-#[derive(Default)]
 struct Slot {
     file: Arc<OpenFile>,
-    /// Handles that the kernel holds.
-    opens: u32,
     /// Operations under way.
     users: u32,
-    /// It has no name any more and ends with its last handle.
-    orphan: bool,
+    /// Its place among the idle, while it is.
+    idle: u64,
 }
 
 #[derive(Default)]
-pub(super) struct Files(Mutex<HashMap<u64, Slot>>);
+struct Table {
+    slots: HashMap<u64, Slot>,
+    /// Files that nothing uses, the longest unused first.
+    idle: BTreeMap<u64, u64>,
+    clock: u64,
+    /// Files without a name that the kernel still knows.
+    orphans: HashSet<u64>,
+}
+
+#[derive(Default)]
+pub(super) struct Files(Mutex<Table>);
 
 /// A file in use by one operation.
 pub(super) struct FileRef<'a> {
@@ -67,79 +78,99 @@ impl Deref for FileRef<'_> {
 
 impl Drop for FileRef<'_> {
     fn drop(&mut self) {
-        let mut table = self.files.table();
-        if let Some(slot) = table.get_mut(&self.file.ino) {
-            slot.users -= 1;
-            if slot.users == 0 && slot.opens == 0 {
-                table.remove(&self.file.ino);
-            }
+        // What is dropped for it is closed when the table is free again.
+        let _dropped = self.files.table().put_back(&self.file);
+    }
+}
+
+impl Table {
+    fn take(&mut self, ino: u64) -> Option<Arc<OpenFile>> {
+        let slot = self.slots.get_mut(&ino)?;
+        if slot.users == 0 {
+            self.idle.remove(&slot.idle);
         }
+        slot.users += 1;
+        Some(slot.file.clone())
+    }
+
+    fn add(&mut self, file: OpenFile) -> Arc<OpenFile> {
+        let file = Arc::new(file);
+        self.slots.insert(file.ino, Slot { file: file.clone(), users: 1, idle: 0 });
+        file
+    }
+
+    /// Ends a use; what has to make way comes back.
+    fn put_back(&mut self, file: &OpenFile) -> Option<Slot> {
+        let slot = self.slots.get_mut(&file.ino)?;
+        slot.users -= 1;
+        if slot.users > 0 {
+            return None;
+        }
+        if !file.ready.load(Ordering::Acquire) {
+            return self.slots.remove(&file.ino);
+        }
+        self.clock += 1;
+        slot.idle = self.clock;
+        self.idle.insert(self.clock, file.ino);
+        if self.idle.len() <= IDLE {
+            return None;
+        }
+        let (_, longest) = self.idle.pop_first()?;
+        self.slots.remove(&longest)
     }
 }
 
 impl Files {
-    fn table(&self) -> MutexGuard<'_, HashMap<u64, Slot>> {
+    fn table(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn using(&self, ino: u64) -> FileRef<'_> {
         let mut table = self.table();
-        let slot = table.entry(ino).or_insert_with(|| Slot::new(ino));
-        slot.users += 1;
-        FileRef { files: self, file: slot.file.clone() }
+        let file = match table.take(ino) {
+            Some(file) => file,
+            None => table.add(OpenFile { ino, ..OpenFile::default() }),
+        };
+        FileRef { files: self, file }
     }
 
-    /// The file if anything uses it.
+    /// The file if it is ready or becomes so.
     pub fn used(&self, ino: u64) -> Option<FileRef<'_>> {
-        let mut table = self.table();
-        let slot = table.get_mut(&ino)?;
-        slot.users += 1;
-        Some(FileRef { files: self, file: slot.file.clone() })
+        Some(FileRef { files: self, file: self.table().take(ino)? })
     }
 
-    pub fn open(&self, ino: u64) {
-        self.table().entry(ino).or_insert_with(|| Slot::new(ino)).opens += 1;
-    }
-
-    /// Opens a file that was made this moment.
-    pub fn open_new(&self, ino: u64, spool: File) {
+    /// A file that was made this moment is about to be written to.
+    pub fn made(&self, ino: u64, spool: File) {
         let file = OpenFile { ino, spool: spool.into(), ready: true.into(), ..OpenFile::default() };
-        let slot = Slot { file: Arc::new(file), opens: 1, ..Slot::default() };
-        self.table().insert(ino, slot);
+        let file = self.table().add(file);
+        drop(FileRef { files: self, file });
     }
 
-    /// Gives up a handle; whether the file ends with it.
-    pub fn close(&self, ino: u64) -> bool {
+    /// Has a file that lost its last name stay until `end`.
+    pub fn orphan(&self, ino: u64) {
+        self.table().orphans.insert(ino);
+    }
+
+    pub fn is_orphan(&self, ino: u64) -> bool {
+        self.table().orphans.contains(&ino)
+    }
+
+    pub fn has_orphans(&self) -> bool {
+        !self.table().orphans.is_empty()
+    }
+
+    /// Nobody can use a file any more; whether it was waiting for that.
+    pub fn end(&self, ino: u64) -> bool {
         let mut table = self.table();
-        let Some(slot) = table.get_mut(&ino) else { return false };
-        slot.opens = slot.opens.saturating_sub(1);
-        let last = slot.opens == 0;
-        let ends = last && slot.orphan;
-        if last && slot.users == 0 {
-            table.remove(&ino);
-        }
-        ends
-    }
-
-    pub fn is_open(&self, ino: u64) -> bool {
-        self.table().get(&ino).is_some_and(|slot| slot.opens > 0)
-    }
-
-    /// Has the file end with its last handle; `false` if that is gone already.
-    pub fn orphan(&self, ino: u64) -> bool {
-        match self.table().get_mut(&ino) {
-            Some(slot) if slot.opens > 0 => {
-                slot.orphan = true;
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
-impl Slot {
-    fn new(ino: u64) -> Self {
-        Self { file: Arc::new(OpenFile { ino, ..OpenFile::default() }), ..Self::default() }
+        let idle = table.slots.get(&ino).filter(|slot| slot.users == 0).map(|slot| slot.idle);
+        let closed = idle.and_then(|idle| {
+            table.idle.remove(&idle);
+            table.slots.remove(&ino)
+        });
+        let waited = table.orphans.remove(&ino);
+        drop(table);
+        drop(closed);
+        waited
     }
 }
 
@@ -157,17 +188,40 @@ impl OpenFile {
 mod tests {
     use super::*;
 
+    fn spool() -> File {
+        tempfile::tempfile().unwrap()
+    }
+
     #[test]
-    fn a_file_stays_in_the_table_as_long_as_it_is_used_or_open() {
+    fn files_used_last_stay_ready_and_are_not_made_anew_while_in_use() {
         let files = Files::default();
-        files.open(5);
-        drop(files.using(5));
-        assert!(files.is_open(5) && files.orphan(5));
-        let user = files.using(5);
-        assert!(files.close(5));
-        assert!(!files.is_open(5) && !files.orphan(5));
-        assert_eq!(user.ino, 5);
+        files.made(5, spool());
+        let user = files.used(5).unwrap();
+        for ino in 6..6 + 2 * IDLE as u64 {
+            files.made(ino, spool());
+        }
+        assert!(Arc::ptr_eq(&user.file, &files.using(5).file), "in use, whatever else there is");
+        assert!(files.used(6).is_none(), "made way");
         drop(user);
+        assert!(files.used(5).is_some());
+        assert_eq!(files.table().slots.len(), IDLE);
+    }
+
+    #[test]
+    fn what_never_got_ready_is_not_kept() {
+        let files = Files::default();
+        drop(files.using(5));
         assert!(files.used(5).is_none());
+    }
+
+    #[test]
+    fn an_orphan_waits_for_its_end() {
+        let files = Files::default();
+        files.made(5, spool());
+        assert!(!files.end(5) && files.used(5).is_none());
+        files.made(6, spool());
+        files.orphan(6);
+        assert!(files.is_orphan(6) && files.used(6).is_some());
+        assert!(files.end(6) && !files.is_orphan(6) && files.used(6).is_none());
     }
 }

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::base::files::make_private_dir;
 use crate::base::{ObjectId, RepositoryId, SnapshotId, StageId, Timestamp};
 
 use super::about::{ABOUT, holder, io_at, lock, read_about, read_json, write_about, write_holder, write_json};
@@ -169,7 +170,7 @@ impl StageHome {
     /// When it cannot be written.
     pub fn create(state: &Path, new: NewStage) -> Result<Self, StageError> {
         let stages = state.join("stages");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&stages).map_err(io_at(&stages))?;
+        make_private_dir(&stages).map_err(io_at(&stages))?;
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(|error| io_at(&stages)(io::Error::other(error)))?;
         let id = StageId(bytes);
@@ -222,9 +223,13 @@ impl StageHome {
         &self.info.dir
     }
 
-    /// Ends the stage: the receipt is durable, then what was staged is removed.
+    /// Ends the stage: the receipt is durable.
     pub(super) fn close(&self, receipt: &Receipt) -> Result<(), StageError> {
-        write_json(self.dir(), RECEIPT, receipt)?;
+        write_json(self.dir(), RECEIPT, receipt)
+    }
+
+    /// Removes what was staged. What remains is in nobody's way, and goes with the stage's directory.
+    pub(super) fn clear(&self) {
         for name in ["journal", "spool"] {
             match fs::remove_dir_all(self.dir().join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -233,7 +238,6 @@ impl StageHome {
                 _ => {}
             }
         }
-        Ok(())
     }
 
     /// The receipt of a stage that is over.
@@ -290,6 +294,7 @@ mod tests {
         let home = StageHome::create(state.path(), new_stage()).unwrap();
         let receipt = Receipt { snapshot: Some(SnapshotId([7; 32]).to_string()), last: true, ..Receipt::default() };
         home.close(&receipt).unwrap();
+        home.clear();
         drop(home);
         let info = list(state.path()).unwrap().remove(0);
         assert_eq!(info.state, StageState::Committed { snapshot: Some(SnapshotId([7; 32])) });

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use crate::base::Timestamp;
 use crate::tree::{Node, Stored};
@@ -21,6 +22,8 @@ pub const NAME_MAX: usize = 255;
 const NUMBERS: u64 = 4096;
 /// Kept free for the journal on the spool's filesystem, or a 64th of it where that is less.
 const RESERVE: u64 = 16 << 20;
+/// How often a full disk is looked at again, every 10 ms, while the kernel may be about to forget deleted files.
+const FORGETTING: u32 = 5;
 /// Removed directories whose attributes are kept.
 const REMOVED: usize = 1024;
 
@@ -157,8 +160,18 @@ impl Stage {
         if self.free(data)? >= growth {
             return Ok(());
         }
-        self.spool.sweep(|| self.journal.sync())?;
-        if self.free(data)? >= growth { Ok(()) } else { Err(FsError::NoSpace) }
+        for _ in 0..FORGETTING {
+            self.spool.sweep(|| self.journal.sync())?;
+            if self.free(data)? >= growth {
+                return Ok(());
+            }
+            // What was deleted a moment ago is on its way out.
+            if !self.files.has_orphans() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err(FsError::NoSpace)
     }
 
     /// Bytes of the spool's filesystem that may be used.

@@ -61,7 +61,7 @@ impl Stage {
         self.journal.sync()
     }
 
-    /// Files without a name that were open when the daemon was killed.
+    /// Files without a name that may have been open when the daemon was killed.
     fn end_orphans(&self) -> Result<(), FsError> {
         let mut orphans = Vec::new();
         self.journal.scan(&[ORPHAN], |rest, _| {
@@ -118,7 +118,7 @@ mod tests {
         let chunks = Arc::new(MemoryChunks::new());
         let first = Place::new();
         let stage = first.stage();
-        let ino = stage.create(ROOT, b"f", libc::S_IFREG | 0o644, 0, ROOT_CALLER).unwrap().ino;
+        let ino = stage.mknod(ROOT, b"f", libc::S_IFREG | 0o644, 0, 0, ROOT_CALLER).unwrap().ino;
         stage.write(ino, 0, &[b'B'; 200_000], false).unwrap();
         let root = store(&stage, &chunks, false);
         Place::over(Arc::new(Stored::new(chunks, Stored::PAGE_BUDGET)), root)
@@ -181,7 +181,7 @@ mod tests {
     fn spool_files_without_a_record_and_files_without_a_name_are_gone_after_resuming() {
         let place = Place::new();
         let stage = place.stage();
-        let ino = stage.create(ROOT, b"f", libc::S_IFREG | 0o644, 0, ROOT_CALLER).unwrap().ino;
+        let ino = stage.mknod(ROOT, b"f", libc::S_IFREG | 0o644, 0, 0, ROOT_CALLER).unwrap().ino;
         stage.write(ino, 0, b"open", false).unwrap();
         stage.unlink(ROOT, b"f").unwrap();
         stage.spool.create(ino + 1).unwrap();

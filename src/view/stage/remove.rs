@@ -1,5 +1,5 @@
-//! Taking names away and moving them: unlink, rmdir, rename. What loses its last name while it is open lives on until
-//! it is released.
+//! Taking names away and moving them: unlink, rmdir, rename. A file that loses its last name may be open: it lives on
+//! until the kernel has forgotten it.
 
 use crate::view::{Attr, FsError};
 
@@ -35,9 +35,10 @@ impl Stage {
         self.remove_name(&mut batch, parent, name, &slot);
         touch(&mut dir.inode);
         self.save(&mut batch, parent, &dir)?;
-        let ended = self.drop_name(&mut batch, target)?;
+        let orphan = self.drop_name(&mut batch, target)?;
         self.journal.write(batch)?;
-        self.after(ended)
+        self.keep(orphan);
+        Ok(())
     }
 
     /// # Errors
@@ -95,7 +96,7 @@ impl Stage {
             _ => {}
         }
         let mut batch = Batch::default();
-        let mut ended = None;
+        let mut orphan = None;
         let moved = (target.ino, target.kind);
         if how.exchange {
             let other = new_slot.target.ok_or(FsError::NotFound)?;
@@ -105,7 +106,7 @@ impl Stage {
             self.moved_to(&mut batch, other.ino, parent)?;
         } else {
             if let Some(replaced) = new_slot.target {
-                ended = self.replace(&mut batch, target, replaced)?;
+                orphan = self.replace(&mut batch, target, replaced)?;
             }
             self.put_name(&mut numbers, &mut batch, new_parent, new_name, &new_slot, moved)?;
             if how.whiteout {
@@ -126,11 +127,12 @@ impl Stage {
             self.save(&mut batch, new_parent, new_dir)?;
         }
         self.journal.write(batch)?;
-        self.after(ended)
+        self.keep(orphan);
+        Ok(())
     }
 
     /// Makes way for what is renamed over it.
-    fn replace(&self, batch: &mut Batch, target: Target, replaced: Target) -> Result<Option<Ended>, FsError> {
+    fn replace(&self, batch: &mut Batch, target: Target, replaced: Target) -> Result<Option<u64>, FsError> {
         match (target.kind == libc::S_IFDIR, replaced.kind == libc::S_IFDIR) {
             (true, false) => Err(FsError::NotDir),
             (false, true) => Err(FsError::IsDir),
@@ -178,24 +180,23 @@ impl Stage {
         self.put_name(numbers, batch, parent, name, slot, (ino, libc::S_IFCHR))
     }
 
-    /// Has an inode lose a name. What is to be done once the batch is written comes back.
-    fn drop_name(&self, batch: &mut Batch, target: Target) -> Result<Option<Ended>, FsError> {
+    /// Has an inode lose a name. A file whose last one it was comes back: it is to be kept once the batch is written.
+    fn drop_name(&self, batch: &mut Batch, target: Target) -> Result<Option<u64>, FsError> {
         let ino = target.ino;
         let mut loaded = self.load(ino)?;
         loaded.inode.nlink = loaded.inode.nlink.saturating_sub(1);
         loaded.inode.ctime = now();
-        if loaded.inode.nlink > 0 {
-            self.save(batch, ino, &loaded)?;
+        let orphan = loaded.inode.nlink == 0 && loaded.inode.file().is_some();
+        if loaded.inode.nlink == 0 && !orphan {
+            self.forget(batch, ino, &loaded)?;
             return Ok(None);
         }
-        let open = self.files.is_open(ino);
-        if open {
-            self.save(batch, ino, &loaded)?;
-            batch.put(journal::key(ORPHAN, ino), []);
-        } else {
-            self.forget(batch, ino, &loaded)?;
+        self.save(batch, ino, &loaded)?;
+        if !orphan {
+            return Ok(None);
         }
-        Ok(Some(Ended { ino, open, spooled: is_spooled(&loaded) }))
+        batch.put(journal::key(ORPHAN, ino), []);
+        Ok(Some(ino))
     }
 
     /// Has a directory lose its name, which must be empty.
@@ -233,18 +234,13 @@ impl Stage {
         Ok(())
     }
 
-    fn after(&self, ended: Option<Ended>) -> Result<(), FsError> {
-        match ended {
-            Some(Ended { ino, open: true, .. }) if !self.files.orphan(ino) => self.purge(ino),
-            Some(Ended { ino, open: false, spooled: true }) => {
-                self.doom(ino);
-                Ok(())
-            }
-            _ => Ok(()),
+    fn keep(&self, orphan: Option<u64>) {
+        if let Some(ino) = orphan {
+            self.files.orphan(ino);
         }
     }
 
-    /// Ends an inode that has neither a name nor a handle left.
+    /// Ends an inode that has no name and that nobody has open.
     pub(super) fn purge(&self, ino: u64) -> Result<(), FsError> {
         let mut batch = Batch::default();
         batch.delete(journal::key(ORPHAN, ino));
@@ -263,25 +259,23 @@ impl Stage {
         Ok(())
     }
 
-    /// Gives up a handle of a file.
+    /// Whether a file has lost its last name, and is kept for whoever has it open.
+    pub fn is_orphan(&self, ino: u64) -> bool {
+        self.files.is_orphan(ino)
+    }
+
+    /// Nobody has a file open any more, nor ever will without looking its name up again.
     ///
     /// # Errors
     /// When a file that ends with it cannot be deleted; the next daemon will.
-    pub fn release(&self, ino: u64) -> Result<(), FsError> {
-        if !self.files.close(ino) {
+    pub fn forgotten(&self, ino: u64) -> Result<(), FsError> {
+        if !self.files.end(ino) {
             return Ok(());
         }
         let _gate = self.gate.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let _numbers = self.change();
-        if self.files.is_open(ino) { Ok(()) } else { self.purge(ino) }
+        self.purge(ino)
     }
-}
-
-/// An inode that lost its last name.
-struct Ended {
-    ino: u64,
-    open: bool,
-    spooled: bool,
 }
 
 fn is_spooled(loaded: &Loaded) -> bool {

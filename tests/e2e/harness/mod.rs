@@ -1,11 +1,14 @@
 //! A world per test: a temporary directory with a repository, cache and state of its own, commands run in it, mounts
 //! that end with it. Knows nothing of what is tested.
 
+pub mod bucket;
 pub mod compare;
 mod mounted;
+pub mod proxy;
 
 pub use mounted::Mounted;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
@@ -17,11 +20,18 @@ use std::time::{Duration, Instant};
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a command or a daemon may take, in MiB, however much it has to do.
+pub const MEMORY: u64 = 256;
+
 /// A temporary directory in which one test lives. Dropping it ends every process that was started in it.
 pub struct World {
     dir: Option<tempfile::TempDir>,
     root: PathBuf,
     user: Option<String>,
+    /// Whether it is an error to take more memory than `MEMORY`.
+    bounded: bool,
+    /// What commands find in their environment besides.
+    environment: BTreeMap<&'static str, String>,
 }
 
 /// What a command left behind.
@@ -30,6 +40,8 @@ pub struct Ran {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
+    /// The most memory that was seen in use, in MiB.
+    pub memory: u64,
 }
 
 impl World {
@@ -37,7 +49,7 @@ impl World {
     pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("snapfold-e2e-").tempdir().expect("a temporary directory");
         let root = dir.path().canonicalize().expect("its real path");
-        let world = Self { dir: Some(dir), root, user: None };
+        let world = Self { dir: Some(dir), root, user: None, bounded: false, environment: BTreeMap::new() };
         world.write_private("password", b"correct horse battery staple\n");
         world
     }
@@ -57,6 +69,12 @@ impl World {
         fs::copy(env!("CARGO_BIN_EXE_snapfold"), world.path("snapfold")).expect("copy");
         run(Command::new("chown").args(["-R", name]).arg(&world.root)).good();
         world
+    }
+
+    /// The same world, in which no command and no daemon may take more than `MEMORY`.
+    pub fn bounded(mut self) -> Self {
+        self.bounded = true;
+        self
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -111,12 +129,26 @@ impl World {
             .env("SNAPFOLD_PASSWORD_FILE", self.path("password"))
             .env("SNAPFOLD_CACHE_DIR", self.path("cache"))
             .env("SNAPFOLD_STATE_DIR", self.path("state"))
+            .envs(&self.environment)
             .current_dir(&self.root);
         command
     }
 
+    /// Sets a variable of the environment in which commands run from now on.
+    pub fn set(&mut self, name: &'static str, value: impl Into<String>) {
+        self.environment.insert(name, value.into());
+    }
+
+    /// Takes it away again.
+    pub fn unset(&mut self, name: &'static str) {
+        self.environment.remove(name);
+    }
+
     pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Ran {
-        run(&mut self.command(args))
+        let mut command = self.command(args);
+        let ran = run(&mut command);
+        assert!(!self.bounded || ran.memory <= MEMORY, "{command:?} took {} MiB", ran.memory);
+        ran
     }
 
     #[track_caller]
@@ -245,18 +277,32 @@ pub fn run_with(command: &mut Command, input: &[u8]) -> Ran {
     let pid = child.id() as i32;
     let (done, finished) = std::sync::mpsc::channel::<()>();
     let watch = std::thread::spawn(move || {
-        if finished.recv_timeout(PATIENCE * 20) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            kill(pid, libc::SIGKILL);
+        let (start, mut most) = (Instant::now(), 0);
+        while finished.recv_timeout(Duration::from_millis(10)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            most = most.max(memory(pid));
+            if start.elapsed() > PATIENCE * 20 {
+                kill(pid, libc::SIGKILL);
+            }
         }
+        most
     });
     let output = child.wait_with_output().unwrap_or_else(|error| panic!("{shown}: {error}"));
     drop(done);
-    let _ = (watch.join(), feeder.join());
+    let memory = watch.join().expect("a watch");
+    let _ = feeder.join();
     Ran {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        memory,
     }
+}
+
+/// The most memory that a process has had, in MiB; 0 once it is gone.
+pub fn memory(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok()).unwrap_or(0) >> 10
 }
 
 /// Runs a shell script that has to succeed, and returns what it printed.

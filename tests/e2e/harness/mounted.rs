@@ -1,6 +1,6 @@
 //! A mount or stage that runs, and the ways in which it ends.
 
-use super::{PATIENCE, Ran, World, detach, kill, mounts, wait_until};
+use super::{MEMORY, PATIENCE, Ran, World, detach, kill, memory, mounts, wait_until};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -59,8 +59,10 @@ impl<'w> Mounted<'w> {
     /// `snapfold umount --json` of a stage: what it says at the end.
     #[track_caller]
     pub fn summary(mut self) -> serde_json::Value {
+        let memory = self.watch_memory();
         let ran = self.world.ok(&[OsStr::new("umount"), "--json".as_ref(), self.point.as_os_str()]);
         self.over = true;
+        memory.join().expect("no more memory than it may take");
         let all = ran.stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
         let summary = all.into_iter().find(|one| one["message_type"] == "summary");
         summary.unwrap_or_else(|| panic!("a summary in {}", ran.stdout))
@@ -68,9 +70,29 @@ impl<'w> Mounted<'w> {
 
     /// `snapfold umount`, whatever comes of it.
     pub fn end(mut self) -> Ran {
+        let memory = self.watch_memory();
         let ran = self.world.run(&[OsStr::new("umount"), self.point.as_os_str()]);
         self.over = ran.code == 0;
+        if self.over {
+            memory.join().expect("no more memory than it may take");
+        }
         ran
+    }
+
+    /// Looks at what the daemon takes until it ends, and what it took before.
+    fn watch_memory(&self) -> std::thread::JoinHandle<()> {
+        let (pid, bounded) = (self.pid, self.world.bounded);
+        std::thread::spawn(move || {
+            let mut most = memory(pid);
+            loop {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                match memory(pid) {
+                    0 => break,
+                    now => most = most.max(now),
+                }
+            }
+            assert!(!bounded || most <= MEMORY, "the daemon took {most} MiB");
+        })
     }
 
     /// Ends the daemon as the kernel's out-of-memory killer would, and removes the stale mount.

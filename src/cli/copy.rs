@@ -1,0 +1,133 @@
+//! `snapfold copy`: snapshots of another repository, brought into this one.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::backup::MEASURE;
+use super::failure::{Done, Failure};
+use super::from::From;
+use super::output::{Object, Out, plural, shown_time};
+use super::progress::{Measure, Progress};
+use super::selection::{self, Which, shown_paths};
+use super::session::Session;
+use super::signals;
+use crate::base::units::format_size;
+use crate::base::{Monitor, ObjectId, SnapshotId};
+use crate::ops::{CopyTarget, Listed, OpError, Outcome};
+
+/// Copy snapshots from another repository into this one
+///
+/// Reads snapshots of the repository that --from-repository names, and stores them in this one, deduplicated against
+/// what is here. Those that are here already are passed over: run again, it copies what is new, and an interrupted copy
+/// sends nothing twice. The two repositories may have different passwords and be in different kinds of places.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  snapfold -r /srv/archive copy --from-repository /srv/backup
+  snapfold -r s3:https://host/bucket copy --from-repository /srv/backup --from-password-file /etc/pw --tag monthly
+  snapfold -r /mnt/disk copy --from-repository /srv/backup latest")]
+pub struct Copy {
+    /// Copy these; by default all that --host, --tag and --path let through
+    #[arg(value_name = "SNAPSHOT")]
+    snapshots: Vec<OsString>,
+    #[command(flatten)]
+    from: From,
+    #[command(flatten)]
+    which: Which,
+    /// Copy nothing; show what would be copied
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+}
+
+const COPYING: Measure = Measure { doing: "copying", ..MEASURE };
+
+impl Copy {
+    pub fn run(self, mut session: Session) -> Result<Done, Failure> {
+        signals::install()?;
+        let mut from = session.beside(&self.from)?;
+        session.check_place()?;
+        from.check_place()?;
+        from.ask_password()?;
+        let from = from.open_indexed()?;
+        let to = session.open_indexed()?;
+        if from.id() == to.id() {
+            return Err(Failure::new("both are the same repository")
+                .hint("-r names the repository to copy to, --from-repository the one to copy from"));
+        }
+        let mut chosen = selection::choose(selection::catalogue(&from)?, &self.snapshots, &self.which)?;
+        chosen.sort_by_key(|listed| (listed.snapshot.time, listed.id));
+        chosen.dedup_by_key(|listed| listed.id);
+
+        let style = session.style();
+        let progress = Progress::start(style, COPYING);
+        let monitor: Arc<dyn Monitor> = progress.clone();
+        let mut target = CopyTarget::open(to, &*monitor)?;
+        let (mut copied, mut there, mut failed) = (Vec::new(), 0u64, 0u64);
+        for listed in chosen {
+            if target.has(&listed.snapshot) {
+                there += 1;
+                continue;
+            }
+            if self.dry_run {
+                copied.push((listed, None));
+                continue;
+            }
+            match target.copy(&from, &listed.snapshot, &monitor) {
+                Ok(outcome) => copied.push((listed, Some(outcome))),
+                // What one snapshot lost is no reason to go without the others.
+                Err(error) if error.is_damage() || matches!(error, OpError::Incomplete { .. }) => {
+                    failed += 1;
+                    log::warn!("snapshot {} is not copied: {error}", listed.id.short());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        progress.finish();
+
+        let mut out = Out::new();
+        if style.json {
+            for (listed, outcome) in &copied {
+                out.json(&json(listed, outcome.as_ref()))?;
+            }
+            let summary = Object::message("summary").put("dry_run", self.dry_run).put("copied", copied.len() as u64);
+            out.json(&summary.put("already_there", there).put("failed", failed))?;
+        } else if !style.quiet {
+            for (listed, outcome) in &copied {
+                out.line(&line(listed, outcome.as_ref()))?;
+            }
+            let what = if self.dry_run { "would be copied" } else { "copied" };
+            let number = plural(copied.len() as u64, "snapshot", "snapshots");
+            out.line(&format!("{number} {what}, {there} here already"))?;
+        }
+        out.finish()?;
+        if failed > 0 {
+            return Err(Failure::new(format!("{} could not be copied", plural(failed, "snapshot", "snapshots")))
+                .hint("`snapfold check` of the repository that was copied from says what is damaged"));
+        }
+        Ok(Done::Whole)
+    }
+}
+
+fn copy_of(outcome: Option<&Outcome>) -> Option<SnapshotId> {
+    outcome.and_then(|outcome| outcome.snapshot)
+}
+
+fn line(listed: &Listed, outcome: Option<&Outcome>) -> String {
+    let snapshot = &listed.snapshot;
+    let about = format!("{} of {}", shown_time(snapshot.time), shown_paths(&snapshot.paths));
+    let stored = outcome.map_or(0, |outcome| outcome.totals.bytes_stored);
+    match copy_of(outcome) {
+        Some(copy) => format!("{} -> {}: {about}; {} stored", listed.id.short(), copy.short(), format_size(stored)),
+        None => format!("{}: {about}", listed.id.short()),
+    }
+}
+
+fn json(listed: &Listed, outcome: Option<&Outcome>) -> Object {
+    Object::message("copy")
+        .put("source_id", listed.id.to_string())
+        .maybe("snapshot_id", copy_of(outcome).map(|id| id.to_string()))
+        .maybe("data_added", outcome.map(|outcome| outcome.totals.bytes_new))
+        .maybe("data_added_packed", outcome.map(|outcome| outcome.totals.bytes_stored))
+}

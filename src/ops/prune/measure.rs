@@ -1,0 +1,69 @@
+//! Measurements, run by name: `cargo test --release --lib ops::prune::measure -- --ignored --nocapture`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{PrunePlan, Role, yard::prune_request};
+use crate::base::{Monitor, Silent, SnapshotId};
+use crate::codec::kdf::KdfCost;
+use crate::ops::fixture::snapshot;
+use crate::repo::{ChunkSink, Class, Holder, Indexed, Lease, Params, Repository, Snapshot, Writer};
+use crate::store::LocalStore;
+use crate::tree::{Body, Content, DirBuilder, Meta, Node, Piece, encode_node};
+
+/// A snapshot of one directory with so many files of one small chunk each, or of every `step`th of them.
+fn directory(repo: &Indexed, writer: &Writer, files: u64, step: usize) -> SnapshotId {
+    let mut dir = DirBuilder::new(writer);
+    for number in (0..files).step_by(step) {
+        let data = number.to_le_bytes().repeat(8);
+        let id = writer.put(Class::Small, &data).unwrap();
+        let pieces = vec![Piece::data(data.len() as u64, id)];
+        let meta = Meta { size: data.len() as u64, ..Meta::default() };
+        let body = Body::File(Content { level: 0, pieces });
+        dir.push(&Node { name: format!("{number:012}").into_bytes(), meta, body }).unwrap();
+    }
+    let root = Node { name: Vec::new(), meta: Meta::default(), body: Body::Dir(dir.finish().unwrap()) };
+    writer.flush().unwrap();
+    let mut encoded = Vec::new();
+    encode_node(&root, &mut encoded);
+    repo.put_snapshot(&Snapshot { root: encoded, ..snapshot() }).unwrap()
+}
+
+/// The most memory that this process had since the last call.
+fn peak() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    status.lines().find(|line| line.starts_with("VmHWM")).unwrap().to_owned()
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn a_prune_of_many_chunks() {
+    let files = std::env::var("SNAPFOLD_CHUNKS").map_or(1_000_000, |count| count.parse().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(LocalStore::new(dir.path().join("repo")));
+    Repository::init(store.clone(), b"secret", KdfCost::LEAST, Params::default()).unwrap();
+    let open = || {
+        let repository = Repository::open(store.clone(), b"secret").unwrap();
+        Arc::new(repository.with_index(&dir.path().join("cache")).unwrap())
+    };
+    let monitor: Arc<dyn Monitor> = Arc::new(Silent);
+    {
+        let repo = open();
+        let writer = repo.writer(monitor.clone()).unwrap();
+        let all = directory(&repo, &writer, files, 1);
+        directory(&repo, &writer, files, 2);
+        writer.finish().unwrap();
+        repo.forget(&all).unwrap();
+    }
+    println!("made: {}", peak());
+    let start = Instant::now();
+    let repo = open();
+    let lease = Lease::take(&repo, Holder { host: Vec::new(), pid: 1, purpose: "prune".to_owned() }).unwrap();
+    let request = prune_request(std::time::Duration::ZERO, 0.0);
+    let mut plan = PrunePlan::make(&repo, request, lease.taken_at(), dir.path(), &*monitor).unwrap();
+    println!("planned after {:?}: {}", start.elapsed(), peak());
+    println!("{:?} to repack, {} bytes copied", plan.tally(Role::Repack), plan.copied());
+    plan.run(&repo, &lease, dir.path(), &monitor).unwrap();
+    println!("pruned after {:?}: {}", start.elapsed(), peak());
+}

@@ -1,0 +1,256 @@
+//! Taking up what the repository lists: index segments, and where those are damaged or gone, the packs' own tables.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use super::db::DbError;
+use super::segment::{self, Segment};
+use super::{Base, LeftOutSet, Loading, LocalIndex};
+use crate::base::{PackId, SegmentId, parallel};
+use crate::repo::pack::{self, PackEntry};
+use crate::repo::{RepoError, Repository};
+use crate::store::{Kind, ObjectName, StoreError};
+
+impl LocalIndex {
+    /// How often segments were listed so far.
+    pub fn generation(&self) -> u64 {
+        self.loading().generation
+    }
+
+    /// Loads the segments that are new, and forgets everything first where segments are gone. Does nothing if that
+    /// was done since `generation`.
+    pub fn catch_up(&self, repository: &Repository, generation: u64) -> Result<(), RepoError> {
+        let mut loading = self.loading();
+        if loading.generation > generation {
+            return Ok(());
+        }
+        self.load(repository, &mut loading)
+    }
+
+    pub(super) fn load(&self, repository: &Repository, loading: &mut Loading) -> Result<(), RepoError> {
+        // Whoever replaces segments puts the new ones before deleting the old: a list that is out of date is rare.
+        for _ in 0..20 {
+            if self.load_listed(repository, loading)? {
+                loading.generation += 1;
+                return Ok(());
+            }
+        }
+        Err(RepoError::Store(StoreError::Io {
+            place: repository.store().describe(),
+            source: std::io::Error::other("index segments vanish as fast as they are listed"),
+        }))
+    }
+
+    /// `false` when a segment vanished between being listed and being read.
+    fn load_listed(&self, repository: &Repository, loading: &mut Loading) -> Result<bool, RepoError> {
+        let caught_up = match &self.state().base {
+            Base::Secondary(db, _) => db.catch_up(),
+            _ => Ok(()),
+        };
+        if let Err(e) = caught_up {
+            self.make_anew(&e, loading)?;
+        }
+        // The process that writes may leave out something else by now: what it counts need not count here.
+        let differs = {
+            let state = self.state();
+            state.base().is_some_and(|base| *base.left_out() != *state.left_out)
+        };
+        if differs {
+            self.forget_all(loading)?;
+        }
+        // What is loaded is read before the store is listed: a segment that appears between is not one that vanished.
+        let loaded = match self.loaded(loading) {
+            Ok(loaded) => loaded,
+            Err(e) => {
+                self.make_anew(&e, loading)?;
+                HashSet::new()
+            }
+        };
+        let mut listed = HashSet::new();
+        let mut too_long = Vec::new();
+        repository.store().list(Kind::Segment, &mut |info| {
+            if let Ok(id) = info.name.name.parse::<SegmentId>() {
+                listed.insert(id);
+                if info.size > segment::MAX_SEGMENT {
+                    too_long.push(id);
+                }
+            }
+        })?;
+        if !loaded.is_subset(&listed) {
+            self.forget_all(loading)?;
+            return Ok(false);
+        }
+        loading.damaged.retain(|id| listed.contains(id));
+        let new = listed.difference(&loaded).filter(|id| !loading.damaged.contains(*id));
+        let new: Vec<SegmentId> = new.copied().collect();
+        let read = |id: &SegmentId| match too_long.contains(id) {
+            true => Err(RepoError::damaged(&ObjectName::new(Kind::Segment, id), "longer than any index segment")),
+            false => read_segment(repository, *id),
+        };
+        // Several are fetched at a time, and no more are held than that.
+        for ids in new.chunks(parallel::REQUESTS) {
+            for (id, entries) in ids.iter().zip(parallel::map(ids, parallel::REQUESTS, read)) {
+                match entries {
+                    Ok(Some(entries)) => self.add(Some(*id), &entries)?,
+                    Ok(None) => return Ok(false),
+                    Err(e @ RepoError::Damaged { .. }) => {
+                        log::warn!("{e}; the tables of the packs it lists are used instead");
+                        loading.damaged.insert(*id);
+                    }
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Segments that are loaded, in either database. The own one goes once the shared one has all of it.
+    fn loaded(&self, loading: &Loading) -> Result<HashSet<SegmentId>, DbError> {
+        let (mut shared, mut own) = (HashSet::new(), HashSet::new());
+        {
+            let state = self.state();
+            state.base().map_or(Ok(()), |db| db.segments(&mut shared))?;
+            state.own.as_ref().map_or(Ok(()), |own_db| own_db.db.segments(&mut own))?;
+        }
+        if !own.is_empty() && own.is_subset(&shared) && loading.rescued.is_empty() {
+            self.state_mut().drop_own();
+        }
+        shared.extend(own);
+        Ok(shared)
+    }
+
+    fn forget_all(&self, loading: &mut Loading) -> Result<(), RepoError> {
+        loading.rescued.clear();
+        let mut state = self.state_mut();
+        state.drop_all();
+        match &state.base {
+            Base::Writing(db, _) => db.clear(&state.left_out).map_err(|e| self.failed(e)),
+            // The process that writes has not noticed yet: what it has loaded is of no use here.
+            _ => {
+                state.base = Base::None;
+                Ok(())
+            }
+        }
+    }
+
+    /// What does not count at present.
+    pub fn left_out(&self) -> Arc<LeftOutSet> {
+        Arc::clone(&self.state().left_out)
+    }
+
+    /// From now on chunks in `set` do not count as there; they are still read if they are nowhere else. Everything is
+    /// loaded again if that is another set than before.
+    pub fn leave_out(&self, repository: &Repository, set: LeftOutSet) -> Result<(), RepoError> {
+        let mut loading = self.loading();
+        if *self.left_out() == set {
+            return Ok(());
+        }
+        self.state_mut().left_out = Arc::new(set);
+        self.forget_all(&mut loading)?;
+        self.load(repository, &mut loading)
+    }
+
+    /// Packs that are listed, and in the store not at all or not in their length. What others remove meanwhile may be
+    /// among them.
+    pub fn lost(&self, repository: &Repository) -> Result<BTreeSet<PackId>, RepoError> {
+        let mut lost = BTreeMap::new();
+        {
+            let state = self.state();
+            let listed = state.all().try_for_each(|(_, db)| db.packs(&mut |id, size| _ = lost.insert(id, size)));
+            listed.map_err(|e| self.failed(e))?;
+        }
+        // Listed in an index before, and looked for now: what is stored between the two is not missed.
+        repository.store().list(Kind::Pack, &mut |info| {
+            if let Ok(id) = info.name.name.parse::<PackId>()
+                && lost.get(&id) == Some(&info.size)
+            {
+                lost.remove(&id);
+            }
+        })?;
+        Ok(lost.into_keys().collect())
+    }
+
+    /// Ids and sizes of packs in the store that no readable segment lists.
+    pub fn unlisted(&self, repository: &Repository) -> Result<Vec<(PackId, u64)>, RepoError> {
+        let rescued = self.loading().rescued.clone();
+        let mut found = Vec::new();
+        let mut failed = None;
+        repository.store().list(Kind::Pack, &mut |info| {
+            let Ok(id) = info.name.name.parse::<PackId>() else { return };
+            let mut known = false;
+            for (_, db) in self.state().all() {
+                match db.has_pack(&id) {
+                    Ok(has) => known |= has,
+                    Err(e) => failed = Some(e),
+                }
+            }
+            if !known || rescued.contains(&id) {
+                found.push((id, info.size));
+            }
+        })?;
+        failed.map_or(Ok(found), |e| Err(self.failed(e)))
+    }
+
+    /// Takes up packs that no readable segment lists, for reading. Says whether there were any new ones.
+    pub fn rescue(&self, repository: &Repository) -> Result<bool, RepoError> {
+        let unlisted = self.unlisted(repository)?;
+        let mut any = false;
+        for (id, size) in unlisted {
+            if self.loading().rescued.contains(&id) {
+                continue;
+            }
+            match read_pack_entry(repository, id, size) {
+                Ok(entry) => {
+                    self.add(None, &[entry])?;
+                    any = true;
+                }
+                Err(e) if e.is_damage() => log::debug!("{e}"),
+                Err(e) => return Err(e),
+            }
+            self.loading().rescued.insert(id);
+        }
+        Ok(any)
+    }
+}
+
+/// What a segment lists; `None` when it is gone.
+pub fn read_segment(repository: &Repository, id: SegmentId) -> Result<Option<Vec<PackEntry>>, RepoError> {
+    let bytes = match repository.store().get(&ObjectName::new(Kind::Segment, id)) {
+        Err(StoreError::Absent { .. }) => return Ok(None),
+        other => other?,
+    };
+    let segment = Segment::open(repository.keys(), &repository.id(), id, &bytes)?;
+    drop(bytes);
+    let mut entries = Vec::new();
+    segment.packs(|entry| {
+        entries.push(entry);
+        Ok(())
+    })?;
+    Ok(Some(entries))
+}
+
+/// A pack's entry from its own table.
+///
+/// # Errors
+/// `Damaged` when it is not a pack that these keys made.
+pub fn read_pack_entry(repository: &Repository, id: PackId, size: u64) -> Result<PackEntry, RepoError> {
+    let store = repository.store();
+    let name = ObjectName::new(Kind::Pack, id);
+    let damaged = |what: String| RepoError::damaged(&name, what);
+    let end = size.checked_sub(pack::TRAILER as u64).filter(|end| *end >= pack::HEADER as u64);
+    let end = end.ok_or_else(|| damaged(format!("truncated to {size} bytes")))?;
+    // One read takes most tables whole.
+    let likely = end.saturating_sub(32 << 10).max(pack::HEADER as u64);
+    let mut tail = store.get_range(&name, likely..size)?;
+    let (_, trailer) = tail.split_last_chunk::<{ pack::TRAILER }>().ok_or_else(|| damaged("truncated".to_owned()))?;
+    let len = pack::table_len(trailer, size).map_err(|e| damaged(e.to_string()))?;
+    let start = end - u64::from(len);
+    if start < likely {
+        tail = store.get_range(&name, start..size)?;
+    } else {
+        tail.drain(..(start - likely) as usize);
+    }
+    let sealed = tail.get(..len as usize).ok_or_else(|| damaged("truncated".to_owned()))?;
+    let header = store.get_range(&name, 0..pack::HEADER as u64)?;
+    pack::open_table(repository.keys(), &repository.id(), id, size, &header, sealed).map_err(damaged)
+}
