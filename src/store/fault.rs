@@ -21,6 +21,8 @@ pub enum Fault {
     Unavailable,
     /// As `After`, but worth another try.
     LostReply,
+    /// There is no such object, as when somebody deletes it after it was listed.
+    Vanished,
     /// It fails, and so does every call after it: the end of the process, or of the network.
     Crash,
 }
@@ -156,6 +158,7 @@ impl FaultStore {
 fn failed(fault: Fault, place: String) -> StoreError {
     match fault {
         Fault::Unavailable | Fault::LostReply => StoreError::Unavailable { place, what: "injected fault".to_owned() },
+        Fault::Vanished => StoreError::Absent { place },
         _ => StoreError::Injected { place },
     }
 }
@@ -231,8 +234,10 @@ mod tests {
         assert_eq!(store.get(&name).unwrap().len(), 4);
         store.plan(Plan::at(Fault::Flip, 0));
         assert_ne!(store.get_range(&name, 0..8).unwrap(), b"12345678");
+        store.plan(Plan::at(Fault::Vanished, 0));
+        assert!(matches!(store.get(&name), Err(StoreError::Absent { .. })));
         assert_eq!(store.unfired(), []);
-        assert_eq!(store.calls(), 7);
+        assert_eq!(store.calls(), 8);
     }
 
     #[test]

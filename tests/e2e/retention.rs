@@ -180,7 +180,7 @@ fn four_writers_two_mounts_and_prunes_get_along() {
     let sources: Vec<_> = (0..4).map(|writer| noise(&world, &format!("source{writer}"), writer, 12)).collect();
     sources.iter().for_each(|source| _ = world.backup(source.as_ref()));
     let mounts = [world.mount::<&str>(&[]), world.mount::<&str>(&[])];
-    let until = Instant::now() + Duration::from_secs(if full() { 120 } else { 30 });
+    let until = Instant::now() + Duration::from_secs(if full() { 120 } else { 10 });
     let busy = || Instant::now() < until;
     std::thread::scope(|scope| {
         for (writer, source) in sources.iter().enumerate() {

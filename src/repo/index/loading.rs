@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::db::DbError;
 use super::segment::{self, Segment};
@@ -10,6 +11,13 @@ use crate::base::{PackId, SegmentId, parallel};
 use crate::repo::pack::{self, PackEntry};
 use crate::repo::{RepoError, Repository};
 use crate::store::{Kind, ObjectName, StoreError};
+
+/// For how long segments may go on vanishing between being listed and being read: a prune deletes one after the other,
+/// and a slow store takes its time over each.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The longest wait before they are listed once more, when the first few times came too soon.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 impl LocalIndex {
     /// How often segments were listed so far.
@@ -28,20 +36,24 @@ impl LocalIndex {
     }
 
     pub(super) fn load(&self, repository: &Repository, loading: &mut Loading) -> Result<(), RepoError> {
-        // Whoever replaces segments puts the new ones before deleting the old: a list that is out of date is rare.
-        for _ in 0..20 {
-            if self.load_listed(repository, loading)? {
-                loading.generation += 1;
-                return Ok(());
+        // Whoever replaces segments puts the new ones before deleting the old: what vanished is listed elsewhere.
+        let start = Instant::now();
+        let mut wait = Duration::from_millis(1);
+        while !self.load_listed(repository, loading)? {
+            if start.elapsed() > PATIENCE {
+                return Err(RepoError::Store(StoreError::Io {
+                    place: repository.store().describe(),
+                    source: std::io::Error::other("index segments vanish as fast as they are listed"),
+                }));
             }
+            std::thread::sleep(wait);
+            wait = (wait * 2).min(LONGEST_WAIT);
         }
-        Err(RepoError::Store(StoreError::Io {
-            place: repository.store().describe(),
-            source: std::io::Error::other("index segments vanish as fast as they are listed"),
-        }))
+        loading.generation += 1;
+        Ok(())
     }
 
-    /// `false` when a segment vanished between being listed and being read.
+    /// `false` when a segment vanished between being listed and being read, or is loaded and listed no longer.
     fn load_listed(&self, repository: &Repository, loading: &mut Loading) -> Result<bool, RepoError> {
         let caught_up = match &self.state().base {
             Base::Secondary(db, _) => db.catch_up(),
@@ -88,11 +100,12 @@ impl LocalIndex {
             false => read_segment(repository, *id),
         };
         // Several are fetched at a time, and no more are held than that.
+        let mut complete = true;
         for ids in new.chunks(parallel::REQUESTS) {
             for (id, entries) in ids.iter().zip(parallel::map(ids, parallel::REQUESTS, read)) {
                 match entries {
                     Ok(Some(entries)) => self.add(Some(*id), &entries)?,
-                    Ok(None) => return Ok(false),
+                    Ok(None) => complete = false,
                     Err(e @ RepoError::Damaged { .. }) => {
                         log::warn!("{e}; the tables of the packs it lists are used instead");
                         loading.damaged.insert(*id);
@@ -101,7 +114,7 @@ impl LocalIndex {
                 }
             }
         }
-        Ok(true)
+        Ok(complete)
     }
 
     /// Segments that are loaded, in either database. The own one goes once the shared one has all of it.

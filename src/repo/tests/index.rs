@@ -1,7 +1,7 @@
 //! The local index: disposable, shared, never trusted.
 
 use super::*;
-use crate::store::{Kind, ObjectName, Op, RecordStore};
+use crate::store::{Fault, FaultStore, Kind, ObjectName, Op, Plan, RecordStore};
 
 #[test]
 fn a_deleted_index_is_made_anew() {
@@ -123,6 +123,21 @@ fn a_long_reader_leaves_the_shared_index_to_writers() {
     check(&reader, &after, 30..60);
     drop(writer);
     check(&reader, &after, 30..60);
+}
+
+#[test]
+fn segments_that_vanish_for_a_while_as_they_are_read_are_waited_for() {
+    let place = Place::new();
+    place.init();
+    let (ids, _) = write(&place.open(), 0..10).unwrap();
+    std::fs::remove_dir_all(place.cache()).unwrap();
+    let store = Arc::new(FaultStore::new(place.store()));
+    for _ in 0..25 {
+        store.plan(Plan::on(Fault::Vanished, Op::Get, Kind::Segment, 0));
+    }
+    let indexed = place.open_on(store.clone()).unwrap();
+    assert_eq!(store.unfired(), []);
+    check(&*indexed, &ids, 0..10);
 }
 
 #[test]
