@@ -1,4 +1,5 @@
-//! Floor 1: ids, units, time, files of this machine, and the monitor that long operations report to. Knows nothing of repositories.
+//! Floor 1: ids, units, time, files of this machine, and the monitor that long operations report to. Knows nothing of
+//! repositories.
 
 pub mod files;
 mod id;
