@@ -1,7 +1,7 @@
 //! Wrong input: each with one clear line, the right exit code, and nothing lost.
 
 use crate::harness::compare::{self, Exact};
-use crate::harness::{INIT, Random, World, mounts, objects, root, run, run_with, shell};
+use crate::harness::{INIT, Random, World, files, mounts, root, run, run_with, shell};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -23,11 +23,6 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// All that a repository is, to show that something left it alone.
-fn contents(repo: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    objects(repo).into_iter().map(|path| (path.clone(), fs::read(path).expect("read"))).collect()
-}
-
 #[test]
 fn without_a_repository_every_command_exits_with_10() {
     let world = World::new();
@@ -46,7 +41,7 @@ fn without_a_repository_every_command_exits_with_10() {
     ] {
         world.fails(args, NO_REPOSITORY, "repository");
     }
-    assert!(!world.repo().exists(), "nothing was made");
+    assert!(world.objects().keys("").is_empty(), "nothing was made");
     let mut unset = world.command(&["snapshots"]);
     run(unset.env_remove("SNAPFOLD_REPOSITORY")).bad(FAILED, "no repository given");
 }
@@ -55,7 +50,7 @@ fn without_a_repository_every_command_exits_with_10() {
 fn a_wrong_password_exits_with_12() {
     let world = World::with_repository();
     let (source, point) = (small(&world), world.mkdir("point"));
-    let before = contents(&world.repo());
+    let before = world.objects().contents();
     world.write_private("password", b"wrong\n");
     for args in [
         &["snapshots"][..],
@@ -66,7 +61,7 @@ fn a_wrong_password_exits_with_12() {
     ] {
         world.fails(args, WRONG_PASSWORD, "password");
     }
-    assert_eq!(before, contents(&world.repo()));
+    assert_eq!(before, world.objects().contents());
     assert!(!mounts().contains(&point));
 }
 
@@ -97,16 +92,16 @@ fn a_password_file_that_others_can_read_is_warned_of() {
 #[test]
 fn init_refuses_a_place_that_holds_anything() {
     let world = World::with_repository();
-    let before = contents(&world.repo());
+    let before = world.objects().contents();
     world.fails(INIT, FAILED, "repository already");
-    assert_eq!(before, contents(&world.repo()));
+    assert_eq!(before, world.objects().contents());
 
     let world = World::new();
-    world.write("repo/precious", b"mine");
+    world.objects().put("precious", b"mine");
     world.fails(INIT, FAILED, "empty");
-    assert_eq!(contents(&world.repo()), [(world.path("repo/precious"), b"mine".to_vec())]);
+    assert_eq!(world.objects().contents(), [("precious".to_owned(), b"mine".to_vec())].into());
 
-    let world = World::new();
+    let world = World::on_disk();
     world.write("repo", b"a file");
     world.fails(INIT, FAILED, "repo");
     assert_eq!(fs::read(world.repo()).expect("read"), b"a file");
@@ -117,35 +112,34 @@ fn an_empty_password_is_refused_by_init() {
     let world = World::new();
     world.write_private("password", b"\n");
     world.fails(INIT, FAILED, "password");
-    assert!(!world.repo().join("config").exists());
+    assert!(!world.objects().exists("config"));
 }
 
 #[test]
 fn a_newer_format_and_an_unknown_feature_are_refused_before_anything_else() {
     let world = World::with_repository();
-    let config = world.repo().join("config");
-    let good = fs::read(&config).expect("read");
+    let good = world.objects().get("config");
     world.write_private("wrong", b"wrong");
     for (at, byte, says) in [(9, 1, "newer"), (8, 250, "newer"), (17, 0x80, "feature"), (12, 0x40, "feature")] {
         let mut bytes = good.clone();
         bytes[at] ^= byte;
-        fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).expect("chmod");
-        fs::write(&config, &bytes).expect("write");
+        world.objects().put("config", &bytes);
         // Also with a wrong password: who cannot read the format does not ask for keys.
         run(world.command(&["snapshots"]).env("SNAPFOLD_PASSWORD_FILE", world.path("wrong"))).bad(FAILED, says);
         world.fails(&["snapshots"], FAILED, says);
-        assert_eq!(fs::read(&config).expect("read"), bytes);
+        assert_eq!(world.objects().get("config"), bytes);
     }
-    fs::write(&config, good).expect("write");
+    world.objects().put("config", &good);
     world.ok(&["snapshots"]);
 }
 
 #[test]
 fn mountpoints_that_will_not_do_are_refused() {
-    let world = World::with_repository();
+    let world = World::on_disk();
+    world.ok(INIT);
     let source = small(&world);
     world.backup(&source);
-    let before = contents(&world.repo());
+    let before = world.objects().contents();
     let full = world.mkdir("full");
     fs::write(full.join("mine"), "x").expect("write");
     world.write("file", b"x");
@@ -154,12 +148,12 @@ fn mountpoints_that_will_not_do_are_refused() {
         world.fails(&[verb, text(&world.path("missing"))], FAILED, "missing");
         world.fails(&[verb, text(&full)], FAILED, "empty");
         world.fails(&[verb, text(&world.path("file"))], FAILED, "director");
-        world.fails(&[verb, text(&world.repo())], FAILED, "repo");
+        world.fails(&[verb, text(world.repo())], FAILED, "repo");
         world.fails(&[verb, text(&world.repo().join("inside"))], FAILED, "repositor");
     }
     fs::remove_dir(world.repo().join("inside")).expect("rmdir");
     assert_eq!(fs::read(full.join("mine")).expect("read"), b"x");
-    assert_eq!(before, contents(&world.repo()));
+    assert_eq!(before, world.objects().contents());
     assert!(world.processes().is_empty(), "no daemon is left");
     assert!(crate::stage::stages(&world).is_empty(), "no stage is left");
 }
@@ -216,7 +210,7 @@ fn places_without_permission_are_named() {
     if !root() {
         return;
     }
-    let world = World::of_user("nobody");
+    let world = World::on_disk().of_user("nobody");
     world.ok(INIT);
     let source = small(&world);
     world.backup(&source);
@@ -233,7 +227,7 @@ fn unreadable_files_cost_a_warning_each_and_exit_3() {
     if !root() {
         return;
     }
-    let world = World::of_user("nobody");
+    let world = World::new().of_user("nobody");
     world.ok(INIT);
     let source = small(&world);
     shell(
@@ -251,9 +245,9 @@ fn unreadable_files_cost_a_warning_each_and_exit_3() {
 #[test]
 fn a_source_that_is_missing_or_vanishes_midway_is_reported() {
     let world = World::with_repository();
-    let before = contents(&world.repo());
+    let before = world.objects().contents();
     world.fails(&["backup", text(&world.path("missing"))], FAILED, "missing");
-    assert_eq!(before, contents(&world.repo()));
+    assert_eq!(before, world.objects().contents());
 
     let source = world.mkdir("source");
     let mut random = Random::new(9);
@@ -372,7 +366,7 @@ fn standard_input_is_stored_as_a_file() {
     let mut command = world.command(&["backup", "--stdin", "--stdin-filename", "dump.sql"]);
     run_with(&mut command, &bytes).good();
     world.ok(&["restore", "latest", "--target", text(&world.mkdir("target"))]);
-    let found = objects(&world.path("target"));
+    let found = files(&world.path("target"));
     assert_eq!(found.len(), 1);
     assert!(found[0].ends_with("dump.sql"));
     assert_eq!(fs::read(&found[0]).expect("read"), bytes);

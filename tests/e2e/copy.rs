@@ -1,17 +1,17 @@
 //! Copies into another repository: with another password, resumable, and as whole as the original.
 
 use crate::harness::compare::{self, Exact};
-use crate::harness::{Random, World, objects};
+use crate::harness::{Objects, Random, World};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A repository beside the world's, with a password of its own.
-fn archive(world: &World) -> PathBuf {
+fn archive(world: &World) -> (String, Objects) {
     fs::write(world.path("other-password"), "another").expect("write");
-    let archive = world.path("archive");
+    let (archive, objects) = world.beside("archive");
     let password = world.path("other-password");
-    world.ok(&["init", "-r", text(&archive), "-p", text(&password), "--kdf-memory", "8M", "--kdf-passes", "1"]);
-    archive
+    world.ok(&["init", "-r", &archive, "-p", text(&password), "--kdf-memory", "8M", "--kdf-passes", "1"]);
+    (archive, objects)
 }
 
 fn text(path: &Path) -> &str {
@@ -29,24 +29,23 @@ fn snapshots_are_copied_once_and_come_back_from_the_copy() {
     let first = world.backup(&source);
     world.write("source/new", &random.bytes(300_000));
     let second = world.backup(&source);
-    let (archive, password) = (archive(&world), world.path("other-password"));
-    let to = ["-r", text(&archive), "-p", text(&password)];
-    let repo = world.repo();
-    let from = ["copy", "--from-repo", text(&repo), "--from-password-file"];
+    let ((archive, copies), password) = (archive(&world), world.path("other-password"));
+    let to = ["-r", &archive, "-p", text(&password)];
+    let repo = world.location();
+    let from = ["copy", "--from-repo", repo, "--from-password-file"];
     let own = world.path("password");
     let copy = |more: &[&str]| world.ok(&[&to[..], &from[..], &[text(&own)], more].concat());
 
     let planned = copy(&["--dry-run"]).stdout;
     assert!(planned.contains("2 snapshots would be copied") && planned.contains(&first[..8]), "{planned}");
-    assert!(objects(&archive.join("snapshots")).is_empty());
+    assert!(copies.keys("snapshots").is_empty());
     assert!(copy(&[&second]).stdout.contains("1 snapshot copied"));
-    let packs = objects(&archive.join("packs")).len();
+    let packs = copies.keys("packs").len();
     assert!(copy(&[]).stdout.contains("1 snapshot copied, 1 here already"));
-    assert!(objects(&archive.join("packs")).len() <= packs + 1, "directories at most");
-    let size = |dir: &Path| objects(dir).iter().map(|path| fs::metadata(path).expect("stat").len()).sum::<u64>();
-    let before = size(&archive);
+    assert!(copies.keys("packs").len() <= packs + 1, "directories at most");
+    let before = copies.sizes("");
     assert!(copy(&[]).stdout.contains("0 snapshots copied, 2 here already"));
-    assert_eq!(size(&archive), before, "nothing is sent twice");
+    assert_eq!(copies.sizes(""), before, "nothing is sent twice");
 
     world.ok(&[&to[..], &["check", "--read-data"]].concat());
     let target = world.mkdir("target");
@@ -57,14 +56,14 @@ fn snapshots_are_copied_once_and_come_back_from_the_copy() {
 #[test]
 fn copies_from_nowhere_to_itself_and_with_a_wrong_password_are_refused() {
     let world = World::with_repository();
-    let (archive, password) = (archive(&world), world.path("other-password"));
-    let (repo, own) = (world.repo(), world.path("password"));
-    let nowhere = world.path("nowhere");
+    let ((archive, _), password) = (archive(&world), world.path("other-password"));
+    let (repo, own) = (world.location(), world.path("password"));
+    let (nowhere, _) = world.beside("nowhere");
     world.fails(&["copy"], 1, "no repository to copy from");
-    world.fails(&["copy", "--from-repo", text(&nowhere)], 10, "no repository here");
-    world.fails(&["copy", "--from-repo", text(&repo)], 1, "the same repository");
-    world.fails(&["copy", "--from-repo", text(&archive)], 12, "wrong password");
-    let wrong = ["copy", "-r", text(&archive), "-p", text(&own), "--from-repo", text(&repo)];
+    world.fails(&["copy", "--from-repo", &nowhere], 10, "no repository here");
+    world.fails(&["copy", "--from-repo", repo], 1, "the same repository");
+    world.fails(&["copy", "--from-repo", &archive], 12, "wrong password");
+    let wrong = ["copy", "-r", &archive, "-p", text(&own), "--from-repo", repo];
     world.fails(&wrong, 12, "wrong password");
-    world.ok(&["copy", "--from-repo", text(&archive), "--from-password-file", text(&password)]);
+    world.ok(&["copy", "--from-repo", &archive, "--from-password-file", text(&password)]);
 }

@@ -2,10 +2,10 @@
 //! is not stays readable, and no command panics or lies.
 
 use crate::harness::compare::{self, Exact};
-use crate::harness::{Random, World, objects, run};
+use crate::harness::{Random, World, files, id_of, run};
 use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// A repository of three snapshots, and what each held.
@@ -27,8 +27,8 @@ fn made() -> (World, Vec<PathBuf>) {
 }
 
 /// The ways an object goes bad.
-fn damages(path: &Path, how: u64, random: &mut Random) -> &'static str {
-    let mut bytes = fs::read(path).expect("read");
+fn damages(world: &World, key: &str, how: u64, random: &mut Random) -> &'static str {
+    let mut bytes = world.objects().get(key);
     let len = bytes.len() as u64;
     let name = match how {
         0 => {
@@ -49,30 +49,24 @@ fn damages(path: &Path, how: u64, random: &mut Random) -> &'static str {
             "grown"
         }
         _ => {
-            fs::remove_file(path).expect("remove");
+            world.objects().delete(key);
             return "removed";
         }
     };
-    let _ = fs::remove_file(path);
-    fs::write(path, bytes).expect("write");
+    world.objects().put(key, &bytes);
     name
 }
 
-fn of_kind(world: &World, kind: &str) -> Vec<PathBuf> {
-    objects(&world.repo().join(kind))
-}
-
 /// Each object of `kind` is damaged in each way; `check` sees the damaged world, then the object is put back.
-fn with_each_damage(world: &World, kind: &str, mut check: impl FnMut(&Path, &str)) {
+fn with_each_damage(world: &World, kind: &str, mut check: impl FnMut(&str, &str)) {
     let mut random = Random::new(12);
-    for path in of_kind(world, kind) {
-        let good = fs::read(&path).expect("read");
+    for key in world.objects().keys(kind) {
+        let good = world.objects().get(&key);
         for how in 0..5 {
-            let name = damages(&path, how, &mut random);
+            let name = damages(world, &key, how, &mut random);
             let _ = fs::remove_dir_all(world.path("cache"));
-            check(&path, name);
-            let _ = fs::remove_file(&path);
-            fs::write(&path, &good).expect("write");
+            check(&key, name);
+            world.objects().put(&key, &good);
         }
     }
 }
@@ -88,21 +82,20 @@ fn decent(ran: &crate::harness::Ran, what: &str) {
 #[test]
 fn a_damaged_config_or_key_is_refused_and_named() {
     let (world, _) = made();
-    let config = world.repo().join("config");
-    let good = fs::read(&config).expect("read");
+    let good = world.objects().get("config");
     let mut random = Random::new(13);
     for how in [0, 0, 0, 0, 0, 0, 1, 1, 2, 3] {
-        let name = damages(&config, how, &mut random);
+        let name = damages(&world, "config", how, &mut random);
         let ran = world.run(&["snapshots"]);
         decent(&ran, name);
         assert_ne!(ran.code, 0, "config {name}");
         assert_eq!(ran.said().len(), 1, "config {name}: {}", ran.stderr);
-        fs::write(&config, &good).expect("write");
+        world.objects().put("config", &good);
     }
-    with_each_damage(&world, "keys", |path, name| {
+    with_each_damage(&world, "keys", |key, name| {
         let ran = world.run(&["snapshots"]);
         decent(&ran, name);
-        assert_ne!(ran.code, 0, "{} {name}", path.display());
+        assert_ne!(ran.code, 0, "{key} {name}");
         assert_eq!(ran.said().len(), 1, "key {name}: {}", ran.stderr);
     });
     world.ok(&["snapshots"]);
@@ -111,20 +104,19 @@ fn a_damaged_config_or_key_is_refused_and_named() {
 #[test]
 fn a_damaged_snapshot_is_named_and_the_others_stay_usable() {
     let (world, copies) = made();
-    with_each_damage(&world, "snapshots", |path, name| {
+    with_each_damage(&world, "snapshots", |key, name| {
         let ran = world.run(&["snapshots"]);
         decent(&ran, name);
-        let id = path.file_name().expect("a name").to_str().expect("an id");
+        let id = id_of(key);
         if name != "removed" {
             assert!(ran.stderr.contains(&id[..8]), "{name}: the object is named: {ran:?}");
         }
         // Every other snapshot restores.
-        let others = of_kind(&world, "snapshots");
-        let intact = others.iter().filter(|other| *other != path);
+        let others = world.objects().keys("snapshots");
+        let intact = others.iter().filter(|other| *other != key);
         for other in intact.take(1) {
             let target = world.mkdir("target");
-            let id = other.file_name().expect("a name").to_str().expect("an id");
-            world.ok(&["restore", id, "--target", target.to_str().expect("UTF-8")]);
+            world.ok(&["restore", id_of(other), "--target", target.to_str().expect("UTF-8")]);
             assert!(
                 copies.iter().any(|copy| compare::listing(copy, Exact::Made) == compare::listing(&target, Exact::Made))
             );
@@ -136,14 +128,14 @@ fn a_damaged_snapshot_is_named_and_the_others_stay_usable() {
 #[test]
 fn a_damaged_index_segment_is_named_or_made_good_from_packs() {
     let (world, copies) = made();
-    with_each_damage(&world, "index", |path, name| {
+    with_each_damage(&world, "index", |key, name| {
         let target = world.mkdir("target");
         let ran = world.run(&["restore", "latest", "--target", target.to_str().expect("UTF-8")]);
         decent(&ran, name);
         if ran.code == 0 {
             assert_eq!(compare::listing(&copies[2], Exact::Made), compare::listing(&target, Exact::Made));
         } else {
-            let id = path.file_name().expect("a name").to_str().expect("an id");
+            let id = id_of(key);
             assert!(name == "removed" || ran.stderr.contains(&id[..8]), "{name}: the segment is named: {ran:?}");
         }
         fs::remove_dir_all(target).expect("rm");
@@ -153,12 +145,12 @@ fn a_damaged_index_segment_is_named_or_made_good_from_packs() {
 #[test]
 fn a_damaged_pack_costs_the_files_in_it_and_no_others() {
     let (world, copies) = made();
-    with_each_damage(&world, "packs", |path, name| {
+    with_each_damage(&world, "packs", |key, name| {
         let target = world.mkdir("target");
         let ran = world.run(&["restore", "latest", "--target", target.to_str().expect("UTF-8")]);
         decent(&ran, name);
         // What was restored under its name is right, byte for byte: nothing damaged passes for data.
-        for file in objects(&target) {
+        for file in files(&target) {
             let inside = file.strip_prefix(&target).expect("below");
             let expected = fs::read(copies[2].join(inside)).expect("of the source");
             let found = fs::read(&file).expect("read");
@@ -169,7 +161,7 @@ fn a_damaged_pack_costs_the_files_in_it_and_no_others() {
             }
         }
         if ran.code != 0 {
-            let id = path.file_name().expect("a name").to_str().expect("an id");
+            let id = id_of(key);
             assert!(ran.stderr.contains(&id[..8]), "{name}: the pack {id} is named:\n{}", ran.stderr);
         }
         let _ = fs::remove_dir_all(target);
@@ -179,16 +171,12 @@ fn a_damaged_pack_costs_the_files_in_it_and_no_others() {
 #[test]
 fn a_mount_over_a_damaged_pack_gives_eio_for_what_is_lost_and_the_rest() {
     let (world, copies) = made();
-    let packs = of_kind(&world, "packs");
-    let largest = packs.iter().max_by_key(|path| fs::metadata(path).map_or(0, |meta| meta.len())).expect("a pack");
-    let mut bytes = fs::read(largest).expect("read");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::remove_file(largest).expect("remove");
-    fs::write(largest, bytes).expect("write");
+    let largest = world.objects().largest("packs");
+    let middle = world.objects().get(&largest).len() / 2;
+    world.objects().flip(&largest, middle);
     let mount = world.mount(&["latest"]);
     let (mut good, mut lost) = (0, 0);
-    for file in objects(&copies[2]) {
+    for file in files(&copies[2]) {
         let inside = file.strip_prefix(&copies[2]).expect("below");
         match fs::read(mount.join(inside)) {
             Ok(found) => {
@@ -210,24 +198,16 @@ fn a_stage_over_a_damaged_base_loses_nothing_of_what_was_written() {
     let (world, _) = made();
     let stage = world.stage(&["--from", "latest"]);
     fs::write(stage.join("new"), "written before the damage").expect("write");
-    let packs = of_kind(&world, "packs");
-    let saved: Vec<_> = packs.iter().map(|path| (path.clone(), fs::read(path).expect("read"))).collect();
-    for path in &packs {
-        let mut bytes = fs::read(path).expect("read");
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::remove_file(path).expect("remove");
-        fs::write(path, bytes).expect("write");
+    let saved = world.objects().contents();
+    for (pack, size) in world.objects().sizes("packs") {
+        world.objects().flip(&pack, size as usize / 2);
     }
     fs::write(stage.join("newer"), "written after").expect("write");
     assert_eq!(fs::read_to_string(stage.join("new")).expect("read"), "written before the damage");
     let point = stage.path().to_owned();
     let ran = stage.end();
     decent(&ran, "commit over damage");
-    for (path, bytes) in saved {
-        fs::remove_file(&path).expect("remove");
-        fs::write(path, bytes).expect("write");
-    }
+    saved.iter().for_each(|(key, bytes)| world.objects().put(key, bytes));
     if ran.code != 0 {
         crate::harness::detach(&point);
         crate::harness::wait_until("the daemon ended", || world.processes().is_empty());
@@ -243,11 +223,12 @@ fn a_stage_over_a_damaged_base_loses_nothing_of_what_was_written() {
 fn objects_that_changed_places_are_not_mistaken_for_each_other() {
     let (world, copies) = made();
     for kind in ["packs", "index", "snapshots"] {
-        let all = of_kind(&world, kind);
+        let objects = world.objects();
+        let all = objects.keys(kind);
         let (first, second) = (&all[0], &all[1]);
-        let (a, b) = (fs::read(first).expect("read"), fs::read(second).expect("read"));
-        fs::write(first, &b).expect("write");
-        fs::write(second, &a).expect("write");
+        let (a, b) = (objects.get(first), objects.get(second));
+        objects.put(first, &b);
+        objects.put(second, &a);
         let _ = fs::remove_dir_all(world.path("cache"));
         let target = world.mkdir("target");
         let ran = world.run(&["restore", "latest", "--target", target.to_str().expect("UTF-8")]);
@@ -260,8 +241,8 @@ fn objects_that_changed_places_are_not_mistaken_for_each_other() {
             assert!(which == 2 || !ran.stderr.is_empty(), "{kind}: snapshot {which} restored, and nothing said");
         }
         fs::remove_dir_all(&target).expect("rm");
-        fs::write(first, a).expect("write");
-        fs::write(second, b).expect("write");
+        objects.put(first, &a);
+        objects.put(second, &b);
     }
 }
 
@@ -269,12 +250,12 @@ fn objects_that_changed_places_are_not_mistaken_for_each_other() {
 fn a_backup_over_a_lost_pack_says_so_and_brings_back_what_was_lost() {
     let (world, copies) = made();
     let newest = copies.last().expect("three");
-    for pack in of_kind(&world, "packs") {
-        let good = fs::read(&pack).expect("read");
-        fs::remove_file(&pack).expect("remove");
-        let name = pack.file_name().and_then(OsStr::to_str).expect("UTF-8").to_owned();
+    for pack in world.objects().keys("packs") {
+        let good = world.objects().get(&pack);
+        world.objects().delete(&pack);
+        let name = id_of(&pack);
         let ran = world.ok(&[OsStr::new("backup"), world.path("source").as_os_str()]);
-        let said = ran.said().into_iter().filter(|line| line.contains(&name) && line.contains("cut short"));
+        let said = ran.said().into_iter().filter(|line| line.contains(name) && line.contains("cut short"));
         assert_eq!(said.count(), 1, "{ran:?}");
         // Whoever has another cache finds it whole as well.
         fs::remove_dir_all(world.path("cache")).expect("remove");
@@ -284,8 +265,8 @@ fn a_backup_over_a_lost_pack_says_so_and_brings_back_what_was_lost() {
         let check = world.run(&["check", "--read-data"]);
         assert_eq!(check.code, 1, "the pack is still listed: {check:?}");
         let newest = world.newest().expect("a snapshot");
-        assert!(check.stdout.contains(&name) && !check.stdout.contains(&newest[..8]), "{newest}: {check:?}");
-        fs::write(&pack, good).expect("write");
+        assert!(check.stdout.contains(name) && !check.stdout.contains(&newest[..8]), "{newest}: {check:?}");
+        world.objects().put(&pack, &good);
     }
     world.ok(&["check", "--read-data"]);
 }
@@ -295,8 +276,8 @@ fn a_backup_after_a_check_stores_again_what_a_flipped_bit_cost() {
     let (world, copies) = made();
     let mut random = Random::new(15);
     let mut damaged = 0;
-    for pack in of_kind(&world, "packs") {
-        damages(&pack, 0, &mut random);
+    for pack in world.objects().keys("packs") {
+        damages(&world, &pack, 0, &mut random);
         damaged += 1;
     }
     let check = world.run(&["check", "--read-data"]);
@@ -319,12 +300,11 @@ fn an_old_state_of_the_store_that_somebody_put_back_is_noticed_once() {
     world.write("source/file", b"one");
     let source = world.path("source");
     world.backup(&source);
-    run(Command::new("cp").arg("-a").arg(world.repo()).arg(world.path("old"))).good();
+    let old = world.objects().contents();
     world.write("source/file", b"two");
     let newest = world.backup(&source);
     assert!(world.ok(&["snapshots"]).stderr.is_empty());
-    fs::remove_dir_all(world.repo()).expect("remove");
-    fs::rename(world.path("old"), world.repo()).expect("rename");
+    world.objects().reset(&old);
     let ran = world.ok(&["snapshots"]);
     assert!(ran.stderr.contains(&newest[..8]) && ran.stderr.contains("is gone"), "{ran:?}");
     assert!(world.ok(&["snapshots"]).stderr.is_empty(), "told once");

@@ -1,7 +1,7 @@
 //! No space left: in the repository, in the cache, in the spool. Said in one line, in time, and with nothing lost.
 
 use crate::harness::compare::{self, Exact};
-use crate::harness::{Random, World, detach, objects, root, run};
+use crate::harness::{Random, World, detach, files, root, run};
 use crate::round_trip::rsync;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,8 +46,8 @@ fn an_init_that_found_no_room_can_be_repeated_once_there_is() {
     if !root() {
         return;
     }
-    let world = World::new();
-    let disk = Small::new(world.repo(), "4k");
+    let world = World::on_disk();
+    let disk = Small::new(world.repo().to_owned(), "4k");
     world.fails(crate::harness::INIT, 1, "space");
     disk.grow("1m");
     world.ok(crate::harness::INIT);
@@ -59,8 +59,8 @@ fn a_full_repository_fails_the_backup_and_keeps_what_is_there() {
     if !root() {
         return;
     }
-    let world = World::new();
-    let disk = Small::new(world.repo(), "24m");
+    let world = World::on_disk();
+    let disk = Small::new(world.repo().to_owned(), "24m");
     world.ok(crate::harness::INIT);
     let small = world.mkdir("small");
     fs::write(small.join("file"), "first").expect("write");
@@ -69,7 +69,7 @@ fn a_full_repository_fails_the_backup_and_keeps_what_is_there() {
     world.fails(&["backup", text(&source)], 1, "space");
     assert_eq!(world.snapshots(), std::slice::from_ref(&first), "the first snapshot alone");
     assert_eq!(world.ok(&["cat", &format!("{first}:file")]).stdout, "first");
-    assert!(objects(&world.repo().join("tmp")).is_empty(), "no half-written object is left");
+    assert!(files(&world.repo().join("tmp")).is_empty(), "no half-written object is left");
 
     disk.grow("200m");
     world.backup(&source);
@@ -83,8 +83,8 @@ fn a_full_repository_keeps_the_stage_until_there_is_room() {
     if !root() {
         return;
     }
-    let world = World::new();
-    let disk = Small::new(world.repo(), "24m");
+    let world = World::on_disk();
+    let disk = Small::new(world.repo().to_owned(), "24m");
     world.ok(crate::harness::INIT);
     let source = tree(&world, 60_000_000);
     let stage = world.stage::<&str>(&[]);

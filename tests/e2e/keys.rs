@@ -4,7 +4,6 @@ use crate::harness::compare::{self, Exact};
 use crate::harness::{Ran, World, run, run_with};
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
 
 const FAILED: i32 = 1;
 const WRONG_PASSWORD: i32 = 12;
@@ -80,7 +79,7 @@ fn a_host_that_may_only_add_backs_up_and_stages_and_can_neither_read_nor_delete(
     fs::write(world.path("point/staged"), "staged").expect("write");
     with_second(&world, &["umount", point]).good();
 
-    let before = crate::harness::objects(&world.repo());
+    let before = world.objects().keys("");
     let target = world.mkdir("target");
     for args in [
         &["snapshots"][..],
@@ -110,7 +109,7 @@ fn a_host_that_may_only_add_backs_up_and_stages_and_can_neither_read_nor_delete(
     let write_only = write_only.iter().find(|slot| slot["write_only"] == true).expect("one that may only add");
     with_second(&world, &["key", "remove", write_only["id"].as_str().expect("an id"), "--yes"])
         .bad(FAILED, "write-only");
-    assert_eq!(before, crate::harness::objects(&world.repo()));
+    assert_eq!(before, world.objects().keys(""));
 
     // The first host reads everything.
     world.ok(&["check", "--read-data"]);
@@ -128,7 +127,7 @@ fn keys_on_paper_open_a_repository_that_no_password_opens() {
     let world = made();
     let paper = world.ok(&["key", "export"]).stdout;
     assert!(paper.contains("can read everything"), "{paper}");
-    fs::remove_dir_all(world.repo().join("keys")).expect("rm");
+    world.objects().keys("keys").iter().for_each(|key| world.objects().delete(key));
     world.fails(&["snapshots"], FAILED, "keyslot");
     world.write_private("paper", paper.to_uppercase().as_bytes());
     key(&world, &["import", "paper"]);
@@ -174,8 +173,8 @@ fn after_a_rotation_the_old_keyslot_reads_the_old_and_spoils_nothing() {
     world.fails(&["key", "rotate"], FAILED, "would not get");
     let other = slots(&world).iter().find(|slot| slot["current"] == false).expect("another")["id"].clone();
     world.ok(&["key", "remove", other.as_str().expect("an id")]);
-    let before = crate::harness::objects(&world.repo().join("keys"));
-    let kept = fs::read(&before[0]).expect("read");
+    let before = world.objects().keys("keys");
+    let kept = world.objects().get(&before[0]);
     let rotated = world.ok(&["key", "rotate"]).stdout;
     assert!(rotated.contains("generation 2"), "{rotated}");
     world.write("source/later", b"later contents");
@@ -185,32 +184,29 @@ fn after_a_rotation_the_old_keyslot_reads_the_old_and_spoils_nothing() {
     assert_eq!(world.ok(&["cat", "latest~1:/file"]).stdout, "secret contents");
 
     // Somebody kept a copy of the old keyslot.
-    let after = crate::harness::objects(&world.repo().join("keys"));
-    let new = fs::read(&after[0]).expect("read");
-    fs::remove_file(&after[0]).expect("remove");
-    fs::write(&before[0], kept).expect("write");
+    let after = world.objects().keys("keys");
+    let new = world.objects().get(&after[0]);
+    world.objects().delete(&after[0]);
+    world.objects().put(&before[0], &kept);
     assert_eq!(world.ok(&["cat", &format!("{old}:/file")]).stdout, "secret contents");
     for args in [&["snapshots"][..], &["check"], &["key", "rotate"]] {
         let ran = world.run(args);
         assert!(ran.code == FAILED && (ran.stderr.clone() + &ran.stdout).contains("generation 2"), "{args:?}: {ran:?}");
     }
-    let objects = crate::harness::objects(&world.repo());
+    let objects = world.objects().keys("");
     world.run(&["repair", "packs", "--yes"]);
     world.run(&["repair", "snapshots", "--yes", "--forget"]);
-    assert_eq!(objects, crate::harness::objects(&world.repo()));
-    fs::remove_file(&before[0]).expect("remove");
-    fs::write(&after[0], new).expect("write");
+    assert_eq!(objects, world.objects().keys(""));
+    world.objects().delete(&before[0]);
+    world.objects().put(&after[0], &new);
     world.ok(&["check", "--read-data"]);
 }
 
 /// The key generations that packs and snapshots are sealed for.
 fn generations(world: &World) -> BTreeSet<u32> {
-    let dirs = ["packs", "snapshots"].map(|kind| world.repo().join(kind));
-    let of = |path: &PathBuf| {
-        let bytes = fs::read(path).expect("read");
-        u32::from_le_bytes(bytes[6..10].try_into().expect("four bytes"))
-    };
-    dirs.iter().flat_map(|dir| crate::harness::objects(dir)).map(|path| of(&path)).collect()
+    let keys = ["packs", "snapshots"].into_iter().flat_map(|kind| world.objects().keys(kind));
+    let of = |key: String| u32::from_le_bytes(world.objects().get(&key)[6..10].try_into().expect("four bytes"));
+    keys.map(of).collect()
 }
 
 #[test]
@@ -222,10 +218,10 @@ fn what_is_sealed_for_older_keys_is_sealed_anew_on_request() {
     world.write("source/later", b"later contents");
     world.backup(&world.path("source"));
     assert_eq!(generations(&world), BTreeSet::from([1, 2]));
-    let (before, packs) = (world.snapshots(), crate::harness::objects(&world.repo().join("packs")));
+    let (before, packs) = (world.snapshots(), world.objects().keys("packs"));
     world.ok(&["prune", "--reencrypt", "--dry-run"]);
     world.ok(&["prune", "--reencrypt"]);
-    assert_eq!(packs, crate::harness::objects(&world.repo().join("packs")), "too young for a grace of a day");
+    assert_eq!(packs, world.objects().keys("packs"), "too young for a grace of a day");
     let renamed = world.snapshots();
     assert!(renamed.len() == 3 && renamed[2] == before[2] && !before.contains(&renamed[0]), "{renamed:?}");
     world.ok(&["prune", "--reencrypt", "--grace", "0"]);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -86,7 +86,7 @@ impl Ledger {
                 panic!("{when}: {name} has {} bytes of {len}, first difference at {at:?}", found.len());
             }
         }
-        let listed = crate::harness::objects(dir).len();
+        let listed = crate::harness::files(dir).len();
         assert_eq!(listed, self.files.len(), "{when}: as many files as were acknowledged");
     }
 }
@@ -238,8 +238,7 @@ fn a_backup_killed_at_any_moment_is_run_again_and_sends_nothing_twice() {
 
 /// Bytes of objects that a killed writer had not finished.
 fn leftovers(world: &World) -> u64 {
-    let size = |path: &PathBuf| fs::metadata(path).map_or(0, |meta| meta.len());
-    crate::harness::objects(&world.repo().join("tmp")).iter().map(size).sum()
+    world.objects().sizes("tmp").iter().map(|(_, size)| size).sum()
 }
 
 #[test]

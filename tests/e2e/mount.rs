@@ -233,7 +233,7 @@ fn an_ordinary_user_mounts_and_nobody_else_looks_in() {
     if !root() {
         return;
     }
-    let world = World::of_user("nobody");
+    let world = World::new().of_user("nobody");
     world.ok(crate::harness::INIT);
     let source = world.mkdir("source");
     fs::write(source.join("file"), "of nobody").expect("write");

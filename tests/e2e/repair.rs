@@ -1,9 +1,8 @@
 //! Damage that is found, shown and repaired, command by command, as snapfold-recovery(7) tells it.
 
-use crate::harness::{Random, World, objects};
+use crate::harness::{Random, World, files, id_of};
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 /// Two snapshots of twenty small files and a large one.
 fn made() -> World {
@@ -17,22 +16,6 @@ fn made() -> World {
         world.backup(&world.path("source"));
     }
     world
-}
-
-fn flip(path: &Path, at: usize) {
-    let mut bytes = fs::read(path).expect("read");
-    bytes[at] ^= 1;
-    fs::remove_file(path).expect("remove");
-    fs::write(path, bytes).expect("write");
-}
-
-fn largest_pack(world: &World) -> PathBuf {
-    let packs = objects(&world.repo().join("packs"));
-    packs.into_iter().max_by_key(|path| fs::metadata(path).expect("metadata").len()).expect("a pack")
-}
-
-fn name(path: &Path) -> &str {
-    path.file_name().expect("a name").to_str().expect("an id")
 }
 
 fn check_fails(world: &World) -> String {
@@ -50,19 +33,19 @@ fn lost_paths(said: &str, after: &str) -> BTreeSet<String> {
 #[test]
 fn a_damaged_pack_is_salvaged_and_a_backup_heals_the_rest() {
     let world = made();
-    let pack = largest_pack(&world);
-    flip(&pack, 5000);
+    let pack = world.objects().largest("packs");
+    world.objects().flip(&pack, 5000);
     let said = check_fails(&world);
-    assert!(said.contains(&format!("damage: packs/{}, block 0: ", name(&pack))), "{said}");
-    let before = objects(&world.repo());
+    assert!(said.contains(&format!("damage: packs/{}, block 0: ", id_of(&pack))), "{said}");
+    let before = world.objects().keys("");
     for args in [&["repair", "packs"][..], &["repair", "packs", "-n"], &["repair", "snapshots"], &["repair", "index"]] {
         let shown = world.ok(args).stdout;
         assert!(shown.contains("nothing was changed"), "{args:?}: {shown}");
     }
-    assert_eq!(before, objects(&world.repo()));
+    assert_eq!(before, world.objects().keys(""));
     let shown = world.ok(&["repair", "packs", "--yes"]).stdout;
-    assert!(shown.contains(name(&pack)) && shown.contains("whole") && shown.contains("lost"), "{shown}");
-    assert!(!pack.exists());
+    assert!(shown.contains(id_of(&pack)) && shown.contains("whole") && shown.contains("lost"), "{shown}");
+    assert!(!world.objects().exists(&pack));
     let shown = world.ok(&["repair", "snapshots"]).stdout;
     assert!(shown.contains(": lost, "), "{shown}");
     let source = world.path("source");
@@ -75,7 +58,7 @@ fn a_damaged_pack_is_salvaged_and_a_backup_heals_the_rest() {
 #[test]
 fn snapshots_are_made_anew_without_what_is_lost() {
     let world = made();
-    flip(&largest_pack(&world), 5000);
+    world.objects().flip(&world.objects().largest("packs"), 5000);
     check_fails(&world);
     world.ok(&["repair", "packs", "--yes"]);
     let shown = world.ok(&["repair", "snapshots"]).stdout;
@@ -93,7 +76,7 @@ fn snapshots_are_made_anew_without_what_is_lost() {
     let target = world.mkdir("target");
     world.ok(&["restore", "latest", "--target", target.to_str().expect("UTF-8")]);
     let source = world.path("source");
-    for file in objects(&source) {
+    for file in files(&source) {
         let inside = file.strip_prefix(&source).expect("below");
         match fs::read(target.join(inside)) {
             Ok(bytes) => assert!(bytes == fs::read(&file).expect("read"), "{}", inside.display()),
@@ -105,23 +88,23 @@ fn snapshots_are_made_anew_without_what_is_lost() {
 #[test]
 fn index_segments_come_back_from_packs() {
     let world = made();
-    let segments = objects(&world.repo().join("index"));
-    fs::remove_file(&segments[0]).expect("remove");
-    flip(&segments[1], 100);
+    let segments = world.objects().keys("index");
+    world.objects().delete(&segments[0]);
+    world.objects().flip(&segments[1], 100);
     fs::remove_dir_all(world.path("cache")).expect("rm");
     let said = check_fails(&world);
-    assert!(said.contains(name(&segments[1])) && said.contains("segments are missing"), "{said}");
+    assert!(said.contains(id_of(&segments[1])) && said.contains("segments are missing"), "{said}");
     let shown = world.ok(&["repair", "index"]).stdout;
-    assert!(shown.contains(name(&segments[1])) && shown.contains("the index is mended"), "{shown}");
-    assert!(!segments[1].exists());
+    assert!(shown.contains(id_of(&segments[1])) && shown.contains("the index is mended"), "{shown}");
+    assert!(!world.objects().exists(&segments[1]));
     world.ok(&["check", "--read-data"]);
     // Also for who has the old index still, and for packs that went away with nobody listing them.
-    let gone = largest_pack(&world);
-    fs::remove_file(&gone).expect("remove");
+    let gone = world.objects().largest("packs");
+    world.objects().delete(&gone);
     let shown = world.ok(&["repair", "index", "--read-all-packs"]).stdout;
-    assert!(shown.contains(&format!("packs/{}: gone", name(&gone))), "{shown}");
+    assert!(shown.contains(&format!("packs/{}: gone", id_of(&gone))), "{shown}");
     let said = check_fails(&world);
-    assert!(!said.contains(name(&gone)) && said.contains("is in no pack"), "{said}");
+    assert!(!said.contains(id_of(&gone)) && said.contains("is in no pack"), "{said}");
     world.ok(&["backup", world.path("source").to_str().expect("UTF-8")]);
     world.ok(&["check", "--read-data"]);
 }

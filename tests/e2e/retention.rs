@@ -124,12 +124,11 @@ fn a_second_prune_is_refused_while_the_first_is_at_work() {
     let mut prune = world.command(&["prune", "-v"]);
     let mut first = prune.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start");
     wait_until("the first has its lease", || {
-        fs::read_dir(world.repo().join("leases")).is_ok_and(|mut leases| leases.next().is_some())
-            || first.try_wait().expect("wait").is_some()
+        !world.objects().keys("leases").is_empty() || first.try_wait().expect("wait").is_some()
     });
     signal(&first, libc::SIGSTOP);
     // Unless it was too fast to be caught.
-    if fs::read_dir(world.repo().join("leases")).expect("leases").next().is_some() {
+    if !world.objects().keys("leases").is_empty() {
         world.fails(&["prune"], 11, "leased");
         // Nobody else waits for it.
         world.backup(source.as_ref());

@@ -1,7 +1,7 @@
 //! `stage`: a writable tree that ends as a snapshot, whichever way it ends.
 
 use crate::harness::compare::{self, Exact};
-use crate::harness::{Mounted, Random, World, full, objects, root, run, shell, tool, wait_until};
+use crate::harness::{Mounted, Random, World, files, full, root, run, shell, tool, wait_until};
 use crate::round_trip::rsync;
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -359,9 +359,8 @@ fn a_database_under_load_is_whole_in_a_stage_and_in_its_snapshot() {
 fn a_deleted_file_stays_as_long_as_it_is_open_and_no_longer() {
     let world = World::with_repository();
     let stage = world.stage::<&str>(&[]);
-    let spooled = || {
-        objects(&world.path("state/stages")).iter().filter(|path| path.to_string_lossy().contains("/spool/")).count()
-    };
+    let spooled =
+        || files(&world.path("state/stages")).iter().filter(|path| path.to_string_lossy().contains("/spool/")).count();
     let open = |name: &str| {
         let mut options = fs::OpenOptions::new();
         options.read(true).write(true).create(true).open(stage.join(name)).expect("open")

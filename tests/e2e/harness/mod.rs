@@ -4,9 +4,11 @@
 pub mod bucket;
 pub mod compare;
 mod mounted;
+mod objects;
 pub mod proxy;
 
 pub use mounted::Mounted;
+pub use objects::{Objects, id_of};
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -32,6 +34,10 @@ pub struct World {
     bounded: bool,
     /// What commands find in their environment besides.
     environment: BTreeMap<&'static str, String>,
+    /// What the repository is made of.
+    objects: Objects,
+    /// Where it is, as commands are told.
+    location: String,
 }
 
 /// What a command left behind.
@@ -45,11 +51,32 @@ pub struct Ran {
 }
 
 impl World {
-    /// A world with a password file and no repository.
+    /// A world with a password file and no repository. Where that is going to be, SNAPFOLD_TEST_STORE says: `disk`, as
+    /// without it, or `s3`, a bucket of a real server.
     pub fn new() -> Self {
+        match std::env::var("SNAPFOLD_TEST_STORE").as_deref() {
+            Err(_) | Ok("" | "disk") => Self::on_disk(),
+            Ok("s3") => Self::in_bucket(bucket::server().expect("an S3 server, since the tests are to run on one")),
+            Ok(other) => panic!("SNAPFOLD_TEST_STORE is disk or s3, not {other}"),
+        }
+    }
+
+    /// A world whose repository is in a directory wherever others have theirs: for tests that are about directories,
+    /// full disks and permissions.
+    pub fn on_disk() -> Self {
         let dir = tempfile::Builder::new().prefix("snapfold-e2e-").tempdir().expect("a temporary directory");
         let root = dir.path().canonicalize().expect("its real path");
-        let world = Self { dir: Some(dir), root, user: None, bounded: false, environment: BTreeMap::new() };
+        let repo = root.join("repo");
+        let location = repo.to_str().expect("UTF-8").to_owned();
+        let world = Self {
+            dir: Some(dir),
+            root,
+            user: None,
+            bounded: false,
+            environment: BTreeMap::new(),
+            objects: Objects::Dir(repo),
+            location,
+        };
         world.write_private("password", b"correct horse battery staple\n");
         world
     }
@@ -61,14 +88,13 @@ impl World {
         world
     }
 
-    /// A world whose commands an ordinary user runs, with a copy of the program: where it was built may be closed to
-    /// them.
-    pub fn of_user(name: &str) -> Self {
-        let mut world = Self::new();
-        world.user = Some(name.to_owned());
-        fs::copy(env!("CARGO_BIN_EXE_snapfold"), world.path("snapfold")).expect("copy");
-        run(Command::new("chown").args(["-R", name]).arg(&world.root)).good();
-        world
+    /// The same world, whose commands an ordinary user runs, with a copy of the program: where it was built may be
+    /// closed to them.
+    pub fn of_user(mut self, name: &str) -> Self {
+        self.user = Some(name.to_owned());
+        fs::copy(env!("CARGO_BIN_EXE_snapfold"), self.path("snapfold")).expect("copy");
+        run(Command::new("chown").args(["-R", name]).arg(&self.root)).good();
+        self
     }
 
     /// The same world, in which no command and no daemon may take more than `MEMORY`.
@@ -81,8 +107,23 @@ impl World {
         self.root.join(name)
     }
 
-    pub fn repo(&self) -> PathBuf {
-        self.path("repo")
+    /// Where the repository is, as commands are told.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// What the repository is made of.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// The directory of a repository that has one.
+    #[track_caller]
+    pub fn repo(&self) -> &Path {
+        match &self.objects {
+            Objects::Dir(dir) => dir,
+            Objects::Bucket(_) => panic!("a test that needs a directory makes its world with World::on_disk"),
+        }
     }
 
     pub fn mkdir(&self, name: &str) -> PathBuf {
@@ -125,7 +166,7 @@ impl World {
             .env("HOME", &self.root)
             .env("LC_ALL", "C.UTF-8")
             .env("TZ", "UTC")
-            .env("SNAPFOLD_REPOSITORY", self.repo())
+            .env("SNAPFOLD_REPOSITORY", &self.location)
             .env("SNAPFOLD_PASSWORD_FILE", self.path("password"))
             .env("SNAPFOLD_CACHE_DIR", self.path("cache"))
             .env("SNAPFOLD_STATE_DIR", self.path("state"))
@@ -196,7 +237,7 @@ impl World {
 
     /// The bytes that all objects of the repository take.
     pub fn stored(&self) -> u64 {
-        objects(&self.repo()).iter().map(|path| fs::metadata(path).map_or(0, |meta| meta.len())).sum()
+        self.objects.sizes("").iter().map(|(_, size)| size).sum()
     }
 
     /// The processes of snapfold that were started in this world and still run.
@@ -227,6 +268,7 @@ impl Drop for World {
         } else if self.dir.is_some() {
             // A path too long for one call is no trouble to rm.
             let _ = Command::new("rm").arg("-rf").arg(&self.root).stderr(Stdio::null()).status();
+            self.objects.clear();
         }
     }
 }
@@ -327,12 +369,12 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Every object below a repository's directory, sorted.
-pub fn objects(dir: &Path) -> Vec<PathBuf> {
+/// Every file below a directory, sorted.
+pub fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path.is_dir() { found.extend(objects(&path)) } else { found.push(path) }
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
     }
     found.sort();
     found
