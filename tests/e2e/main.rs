@@ -16,6 +16,7 @@ mod kill;
 mod linux;
 mod mount;
 mod oddities;
+mod outage;
 mod repair;
 mod requests;
 mod restore;

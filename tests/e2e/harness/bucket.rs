@@ -1,7 +1,7 @@
 //! A real S3 server for the tests, one for all of them, and worlds whose repository is in a bucket of it.
 
 use super::{Objects, World};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
@@ -33,6 +33,21 @@ impl Server {
 
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Ends what serves, as the kernel's out-of-memory killer would. What was stored stays.
+    pub fn kill(&mut self) {
+        assert_eq!(self.order("kill"), "killed");
+    }
+
+    /// Serves again, at the same address; or still does.
+    pub fn revive(&mut self) {
+        assert_eq!(self.order("start"), self.url);
+    }
+
+    fn order(&mut self, order: &str) -> String {
+        writeln!(self.orders.as_mut().expect("a pipe"), "{order}").expect("the server takes orders");
+        self.answer()
     }
 
     fn answer(&mut self) -> String {
