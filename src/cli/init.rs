@@ -19,8 +19,8 @@ use crate::repo::{Params, RepoError, Repository};
 /// A password that is typed is asked for twice. It may also come from a file, from a command or from the environment,
 /// but never from an argument, which other users could see.
 ///
-/// A guess at the password costs as much memory and time as opening the repository does: by default 128 MiB and three
-/// passes of Argon2id, a third of a second or so. Every command pays this once.
+/// A guess at the password costs as much memory and time as opening the repository does: by default 64 MiB and three
+/// passes of Argon2id, as RFC 9106 recommends. Every command pays this once.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -47,7 +47,9 @@ impl Cost {
         let usual = KdfCost::default();
         let memory = self.kdf_memory.map_or(u64::from(usual.memory_kib()), |bytes| bytes / 1024);
         let memory = u32::try_from(memory).map_err(|_| Failure::new("--kdf-memory: at most 4G"))?;
-        KdfCost::new(memory, self.kdf_passes.unwrap_or(usual.passes()), usual.lanes())
+        // As many as fit: one takes 8 KiB at least.
+        let lanes = usual.lanes().min(memory / 8).max(1);
+        KdfCost::new(memory, self.kdf_passes.unwrap_or(usual.passes()), lanes)
             .map_err(|error| Failure::new(error.to_string()))
     }
 }

@@ -84,9 +84,10 @@ impl KdfCost {
 }
 
 impl Default for KdfCost {
-    /// About a third of a second. One lane: more would only help those who try many passwords on many cores.
+    /// The second recommended option of RFC 9106, section 4: a fifth of a second of processor time, which several
+    /// processors share.
     fn default() -> Self {
-        Self { memory_kib: 128 << 10, passes: 3, lanes: 1 }
+        Self { memory_kib: 64 << 10, passes: 3, lanes: 4 }
     }
 }
 
