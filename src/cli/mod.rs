@@ -140,6 +140,7 @@ pub fn main() -> ExitCode {
     process::tell_panics(cli.global.json);
     process::start_log(cli.global.verbose);
     process::raise_file_limit();
+    process::give_memory_back();
     let json = cli.global.json;
     match run(cli) {
         Ok(done) => ExitCode::from(done.code()),

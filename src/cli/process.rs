@@ -1,5 +1,5 @@
-//! What the process needs before any command runs: room for open files, a log, and one line instead of a panic's
-//! message. Knows nothing of commands.
+//! What the process needs before any command runs: room for open files, memory that is given back, a log, and one line
+//! instead of a panic's message. Knows nothing of commands.
 
 use std::io::{self, Write};
 use std::panic::PanicHookInfo;
@@ -31,6 +31,15 @@ pub fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         log::debug!("the limit of open files stays as it is: {error}");
     }
+}
+
+/// Has decoded blocks and other buffers of 128 KiB and more be mapped one by one, and given back when they are done
+/// with. glibc otherwise raises that size whenever one is freed, and keeps what lies between small allocations: 70 MiB
+/// more in a mount after 78,000 files (snapfold-performance(7), "Tried").
+pub fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes two numbers; no other thread runs yet.
+    let _is_taken = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10) };
 }
 
 /// Log lines to standard error: warnings, and more as `verbose` (or SNAPFOLD_LOG, in env_logger's syntax) asks for.
