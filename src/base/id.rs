@@ -15,7 +15,8 @@ pub trait ObjectId: Copy + Ord + fmt::Display + FromStr<Err = IdError> {
     fn as_bytes(&self) -> &[u8; 32];
     /// The first eight digits, which people read and type.
     fn short(&self) -> String {
-        self.to_string()[..8].to_owned()
+        let [a, b, c, d, ..] = *self.as_bytes();
+        format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
     }
 }
 

@@ -1,6 +1,6 @@
 //! All snapshots of a repository, in order of time, and those of them that a filter lets through. Reads no trees.
 
-use crate::base::{Monitor, SnapshotId, parallel};
+use crate::base::{Monitor, SnapshotId};
 use crate::repo::{RepoError, Repository, Snapshot};
 
 use super::{OpError, seen};
@@ -41,22 +41,40 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Also tells, where it is noticed, that the newest snapshots are gone.
+    /// As far as this machine has read them before, from what it keeps of them. Also tells, where it is noticed, that
+    /// the newest snapshots are gone.
     ///
     /// # Errors
     /// When the repository cannot be listed or fails for another reason than a damaged snapshot.
     pub fn load(repo: &Repository, monitor: &dyn Monitor) -> Result<Self, OpError> {
+        let ids = repo.snapshots()?;
+        let read = repo.known_snapshots(&ids, &ids, monitor)?;
+        Self::of_read(repo, ids, read)
+    }
+
+    /// The same, from the store whatever this machine keeps: for those who have to know that the objects are sound.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn load_from_store(repo: &Repository, monitor: &dyn Monitor) -> Result<Self, OpError> {
+        let ids = repo.snapshots()?;
+        let read = repo.read_snapshots(&ids, monitor)?;
+        Self::of_read(repo, ids, read)
+    }
+
+    fn of_read(
+        repo: &Repository,
+        ids: Vec<SnapshotId>,
+        read: Vec<Result<Snapshot, RepoError>>,
+    ) -> Result<Self, OpError> {
         let mut catalogue = Self::default();
-        for ids in repo.snapshots()?.chunks(64) {
-            monitor.check()?;
-            for (&id, read) in ids.iter().zip(parallel::map(ids, parallel::REQUESTS, |id| repo.snapshot(id))) {
-                match read {
-                    Ok(snapshot) => catalogue.snapshots.push(Listed { id, snapshot }),
-                    // Forgotten by another process since it was listed.
-                    Err(RepoError::NoSnapshot { .. }) => {}
-                    Err(error) if error.is_damage() => catalogue.damaged.push((id, error)),
-                    Err(error) => return Err(error.into()),
-                }
+        for (id, read) in ids.into_iter().zip(read) {
+            match read {
+                Ok(snapshot) => catalogue.snapshots.push(Listed { id, snapshot }),
+                // Forgotten by another process since it was listed.
+                Err(RepoError::NoSnapshot { .. }) => {}
+                Err(error) if error.is_damage() => catalogue.damaged.push((id, error)),
+                Err(error) => return Err(error.into()),
             }
         }
         catalogue.snapshots.sort_by_key(|listed| (listed.snapshot.time, listed.id));

@@ -40,7 +40,8 @@ fn group(snapshot: &Snapshot) -> Group {
 pub fn compare(repo: &Repository, there: &[Listed], unreadable: &[SnapshotId]) {
     let Some(path) = path(repo) else { return };
     let mut newest = Newest::new();
-    there.iter().for_each(|listed| add(&mut newest, &listed.snapshot, &listed.id));
+    // The newest first, so that few take the place of another.
+    there.iter().rev().for_each(|listed| add(&mut newest, &listed.snapshot, &listed.id));
     let before = load(&path);
     for ((host, paths), (time, id)) in &before {
         let is_there = newest.get(&(host.clone(), paths.clone())).is_some_and(|(newer, _)| newer >= time);
@@ -79,8 +80,12 @@ pub fn forget(repo: &Repository, gone: &[SnapshotId]) {
 }
 
 fn add(newest: &mut Newest, snapshot: &Snapshot, id: &SnapshotId) {
+    let group = group(snapshot);
+    if newest.get(&group).is_some_and(|(time, _)| *time > snapshot.time) {
+        return;
+    }
     let new = (snapshot.time, id.to_string());
-    newest.entry(group(snapshot)).and_modify(|seen| *seen = seen.clone().max(new.clone())).or_insert(new);
+    newest.entry(group).and_modify(|seen| *seen = seen.clone().max(new.clone())).or_insert(new);
 }
 
 fn path(repo: &Repository) -> Option<PathBuf> {

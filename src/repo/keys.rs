@@ -108,6 +108,15 @@ impl Keys {
         &self.index
     }
 
+    /// Seals what this machine keeps of snapshots for itself, and the generation that it is of; `None` for keys that
+    /// may not read snapshots.
+    pub fn kept(&self) -> Option<(u32, Key)> {
+        let generation = self.newest();
+        let secret = generation.secret.as_ref()?;
+        let material = [&secret.as_bytes()[..], self.index.as_bytes()];
+        Some((generation.number, Key::derive("snapfold 1 kept snapshots", &material)))
+    }
+
     /// Whether envelopes can be unwrapped, or only made.
     pub fn can_read(&self) -> bool {
         self.generations.iter().any(|generation| generation.secret.is_some())

@@ -9,6 +9,7 @@ mod dry_run;
 mod error;
 mod failure;
 mod index;
+mod kept;
 pub mod keys;
 pub mod keyslot;
 mod lease;

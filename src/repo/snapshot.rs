@@ -58,7 +58,7 @@ pub struct Totals {
 
 impl Snapshot {
     /// Appends the plain form.
-    fn encode(&self, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.put_signed(self.time.secs);
         out.put_varint(self.time.nanos.into());
         out.put_bytes(&self.host);
@@ -76,7 +76,7 @@ impl Snapshot {
         out.put_bytes(&self.root);
     }
 
-    fn decode(take: &mut Take<'_>) -> Result<Self, Malformed> {
+    pub(super) fn decode(take: &mut Take<'_>) -> Result<Self, Malformed> {
         let secs = take.signed()?;
         let nanos = take.varint_u32()?;
         if nanos >= 1_000_000_000 {

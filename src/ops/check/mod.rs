@@ -123,7 +123,7 @@ impl<'a> Check<'a> {
     }
 
     fn snapshots(&mut self) -> Result<(), OpError> {
-        let catalogue = Catalogue::load(self.repo, self.monitor)?;
+        let catalogue = Catalogue::load_from_store(self.repo, self.monitor)?;
         for (id, error) in catalogue.damaged() {
             let mut finding = Finding::of_object(ObjectName::new(Kind::Snapshot, id), what(error));
             finding.snapshot = Some(*id);

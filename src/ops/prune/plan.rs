@@ -318,7 +318,7 @@ fn is_older(then: Timestamp, now: Timestamp, than: Duration) -> bool {
 /// All snapshots. One that another has just replaced is seen in one form or the other, as a single listing need not.
 fn settled(repo: &Indexed, monitor: &dyn Monitor) -> Result<Catalogue, OpError> {
     loop {
-        let catalogue = Catalogue::load(repo, monitor)?;
+        let catalogue = Catalogue::load_from_store(repo, monitor)?;
         if let Some((id, error)) = catalogue.damaged().first() {
             return Err(OpError::DamagedSnapshot { id: *id, what: error.to_string() });
         }

@@ -60,7 +60,7 @@ impl SnapshotsPlan {
         monitor: &dyn Monitor,
     ) -> Result<Self, OpError> {
         repo.look_for_lost()?;
-        let catalogue = Catalogue::load(repo, monitor)?;
+        let catalogue = Catalogue::load_from_store(repo, monitor)?;
         let mut plan = Self::default();
         // Who lacks the keys for a snapshot is not to judge it.
         let judged = |error: &RepoError| !matches!(error, RepoError::NewerKeys { .. });

@@ -3,6 +3,7 @@
 mod damage;
 mod faults;
 mod index;
+mod kept;
 mod killed;
 mod measure;
 mod slots;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 
-use crate::base::{ObjectId, SnapshotId, Timestamp, parallel};
+use crate::base::{ObjectId, Silent, SnapshotId, Timestamp};
 use crate::codec::wire::Take;
 use crate::repo::{Indexed, RepoError, Snapshot};
 use crate::tree::{Node, decode_node};
@@ -21,7 +21,8 @@ const FRESH: Duration = Duration::from_secs(1);
 pub trait Shelf: Send + Sync {
     /// Ids of all snapshots, in no particular order.
     fn ids(&self) -> Result<Vec<SnapshotId>, RepoError>;
-    fn snapshot(&self, id: &SnapshotId) -> Result<Snapshot, RepoError>;
+    /// Snapshots in the order of `ids`; `listed` are all that there are.
+    fn snapshots(&self, ids: &[SnapshotId], listed: &[SnapshotId]) -> Vec<Result<Snapshot, RepoError>>;
     fn room(&self) -> Result<Room, RepoError>;
 }
 
@@ -36,11 +37,12 @@ pub struct Room {
 
 impl Shelf for Indexed {
     fn ids(&self) -> Result<Vec<SnapshotId>, RepoError> {
-        self.snapshots()
+        (**self).snapshots()
     }
 
-    fn snapshot(&self, id: &SnapshotId) -> Result<Snapshot, RepoError> {
-        (**self).snapshot(id)
+    fn snapshots(&self, ids: &[SnapshotId], listed: &[SnapshotId]) -> Vec<Result<Snapshot, RepoError>> {
+        // Nobody interrupts a mount in the midst of a request.
+        self.known_snapshots(ids, listed, &Silent).unwrap_or_default()
     }
 
     fn room(&self) -> Result<Room, RepoError> {
@@ -260,7 +262,7 @@ impl Catalogs {
             }
         }
         let (mut shown, mut unreadable, mut fresh) = (Vec::with_capacity(ids.len()), Vec::new(), Vec::new());
-        for id in ids {
+        for &id in &ids {
             match known.get(&id) {
                 Some(Known::Shown(same)) => shown.push(same.clone()),
                 Some(Known::Unreadable(lost)) if !lost.passing => unreadable.push(lost.clone()),
@@ -268,7 +270,7 @@ impl Catalogs {
             }
         }
         let mut changed = before.is_none_or(|before| before.shown.len() != shown.len());
-        for (id, read) in self.read(&fresh, show) {
+        for (id, read) in self.read(&fresh, &ids, show) {
             let (what, passing) = match read {
                 Some(Ok(new)) => {
                     changed = true;
@@ -290,25 +292,22 @@ impl Catalogs {
         Ok(changed.then(|| Catalog::build(shown, unreadable, before)))
     }
 
-    /// Reads snapshots, with several threads where there are many.
     #[allow(clippy::type_complexity)]
     fn read(
         &self,
         ids: &[SnapshotId],
+        listed: &[SnapshotId],
         show: &(dyn Fn(SnapshotId, Snapshot) -> Result<Arc<Shown>, FsError> + Sync),
     ) -> Vec<(SnapshotId, Option<Result<Arc<Shown>, FsError>>)> {
-        let one = |id: &SnapshotId| match self.shelf.snapshot(id) {
-            Ok(snapshot) => Some(show(*id, snapshot)),
-            Err(RepoError::NoSnapshot { .. }) => None,
+        let shown = |(id, read): (&SnapshotId, _)| match read {
+            Ok(snapshot) => (*id, Some(show(*id, snapshot))),
+            Err(RepoError::NoSnapshot { .. }) => (*id, None),
             Err(error) => {
                 let what = format!("snapshot {}: {error}", id.short());
-                Some(Err(if error.is_damage() { FsError::Damaged(what) } else { FsError::Failed(what) }))
+                (*id, Some(Err(if error.is_damage() { FsError::Damaged(what) } else { FsError::Failed(what) })))
             }
         };
-        // Where there are few, starting threads takes longer than reading from a disk.
-        let threads = if ids.len() < 4 { 1 } else { parallel::REQUESTS };
-        let read = parallel::map(ids, threads, one);
-        ids.iter().copied().zip(read).collect()
+        ids.iter().zip(self.shelf.snapshots(ids, listed)).map(shown).collect()
     }
 }
 

@@ -150,12 +150,14 @@ impl Shelf for Library {
         Ok(self.table().keys().copied().collect())
     }
 
-    fn snapshot(&self, id: &SnapshotId) -> Result<Snapshot, RepoError> {
-        match *self.lost.lock().unwrap_or_else(PoisonError::into_inner) {
+    fn snapshots(&self, ids: &[SnapshotId], _: &[SnapshotId]) -> Vec<Result<Snapshot, RepoError>> {
+        let lost = *self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = |id: &SnapshotId| match lost {
             Some((lost, true)) if lost == *id => Err(RepoError::damaged(&ObjectName::config(), "a flipped bit")),
             Some((lost, false)) if lost == *id => Err(StoreError::Injected { place: "store".into() }.into()),
             _ => self.table().get(id).cloned().ok_or(RepoError::NoSnapshot { id: *id }),
-        }
+        };
+        ids.iter().map(one).collect()
     }
 
     fn room(&self) -> Result<Room, RepoError> {
