@@ -24,6 +24,8 @@ mod pending;
 mod prefetch;
 mod reader;
 mod repository;
+#[cfg(test)]
+pub mod simulate;
 mod slots;
 mod snapshot;
 mod sweep;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{PrunePlan, Role, yard::prune_request};
-use crate::base::{Monitor, Silent, SnapshotId};
+use crate::base::{Monitor, Silent, SnapshotId, Timestamp};
 use crate::codec::kdf::KdfCost;
 use crate::ops::fixture::snapshot;
+use crate::repo::simulate::{CHUNK, Simulator};
 use crate::repo::{ChunkSink, Class, Holder, Indexed, Lease, Params, Repository, Snapshot, Writer};
 use crate::store::LocalStore;
 use crate::tree::{Body, Content, DirBuilder, Meta, Node, Piece, encode_node};
@@ -29,6 +30,10 @@ fn directory(repo: &Indexed, writer: &Writer, files: u64, step: usize) -> Snapsh
     repo.put_snapshot(&Snapshot { root: encoded, ..snapshot() }).unwrap()
 }
 
+fn number_from(variable: &str, usually: u64) -> u64 {
+    std::env::var(variable).map_or(usually, |number| number.parse().unwrap())
+}
+
 /// The most memory that this process had since the last call.
 fn peak() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -39,7 +44,7 @@ fn peak() -> String {
 #[test]
 #[ignore = "a measurement"]
 fn a_prune_of_many_chunks() {
-    let files = std::env::var("SNAPFOLD_CHUNKS").map_or(1_000_000, |count| count.parse().unwrap());
+    let files = number_from("SNAPFOLD_CHUNKS", 1_000_000);
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(LocalStore::new(dir.path().join("repo")));
     Repository::init(store.clone(), b"secret", KdfCost::LEAST, Params::default()).unwrap();
@@ -66,4 +71,49 @@ fn a_prune_of_many_chunks() {
     println!("{:?} to repack, {} bytes copied", plan.tally(Role::Repack), plan.copied());
     plan.run(&repo, &lease, dir.path(), &monitor).unwrap();
     println!("pruned after {:?}: {}", start.elapsed(), peak());
+}
+
+/// A repository for the program itself to be measured on: its password is `secret`, and every second file of the first
+/// snapshot is in the second as well, but for the last tenth. Of its chunks nothing can be read but what lists them.
+/// The second snapshot is there as often as SNAPFOLD_SNAPSHOTS says.
+#[test]
+#[ignore = "makes a repository in SNAPFOLD_SIMULATED"]
+fn a_simulated_repository_of_many_chunks() {
+    const PIECES: u64 = 50;
+    let Some(dir) = std::env::var_os("SNAPFOLD_SIMULATED") else { return };
+    let chunks = number_from("SNAPFOLD_CHUNKS", 20_000_000);
+    let dir = std::path::PathBuf::from(dir);
+    let store = Arc::new(LocalStore::new(dir.join("repo")));
+    Repository::init(store.clone(), b"secret", KdfCost::LEAST, Params::default()).unwrap();
+    let repo = Repository::open(store, b"secret").unwrap().with_index(&dir.join("cache")).unwrap();
+    let repo = Arc::new(repo);
+    let mut simulator = Simulator::new(&repo);
+    (0..chunks).for_each(|number| _ = simulator.chunk(number));
+    simulator.finish();
+    let writer = repo.writer(Arc::new(Silent)).unwrap();
+    for (step, end) in [(1, chunks), (2, chunks / 10 * 9)] {
+        let mut root = DirBuilder::new(&writer);
+        // Directories of a thousand files.
+        for first in (0..end).step_by(1000 * PIECES as usize) {
+            let mut dir = DirBuilder::new(&writer);
+            for from in (first..end.min(first + 1000 * PIECES)).step_by((PIECES * step) as usize) {
+                let piece = |number| Piece::data(CHUNK.into(), Simulator::id(number));
+                let content = Content { level: 0, pieces: (from..from + PIECES).map(piece).collect() };
+                let meta = Meta { size: content.length(), mode: 0o644, nlink: 1, ..Meta::default() };
+                dir.push(&Node { name: format!("{from:012}").into_bytes(), meta, body: Body::File(content) }).unwrap();
+            }
+            let body = Body::Dir(dir.finish().unwrap());
+            root.push(&Node { name: format!("{first:012}").into_bytes(), meta: Meta::default(), body }).unwrap();
+        }
+        let body = Body::Dir(root.finish().unwrap());
+        writer.flush().unwrap();
+        let mut encoded = Vec::new();
+        encode_node(&Node { name: Vec::new(), meta: Meta::default(), body }, &mut encoded);
+        let times = if step == 1 { 1 } else { number_from("SNAPFOLD_SNAPSHOTS", 1) };
+        for number in 0..times {
+            let time = Timestamp::new(1_700_000_000 + number as i64 * 3600, 0);
+            repo.put_snapshot(&Snapshot { time, root: encoded.clone(), ..snapshot() }).unwrap();
+        }
+    }
+    writer.finish().unwrap();
 }

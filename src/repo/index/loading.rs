@@ -1,6 +1,6 @@
 //! Taking up what the repository lists: index segments, and where those are damaged or gone, the packs' own tables.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The longest wait before they are listed once more, when the first few times came too soon.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
+
+/// Bytes of segments that are held at a time, unless one alone has more.
+const HELD: u64 = 18 << 20;
 
 impl LocalIndex {
     /// How often segments were listed so far.
@@ -78,31 +81,26 @@ impl LocalIndex {
                 HashSet::new()
             }
         };
-        let mut listed = HashSet::new();
-        let mut too_long = Vec::new();
+        let mut listed = HashMap::new();
         repository.store().list(Kind::Segment, &mut |info| {
-            if let Ok(id) = info.name.name.parse::<SegmentId>() {
-                listed.insert(id);
-                if info.size > segment::MAX_SEGMENT {
-                    too_long.push(id);
-                }
-            }
+            listed.extend(info.name.name.parse::<SegmentId>().map(|id| (id, info.size)));
         })?;
-        if !loaded.is_subset(&listed) {
+        if !loaded.iter().all(|id| listed.contains_key(id)) {
             self.forget_all(loading)?;
             return Ok(false);
         }
-        loading.damaged.retain(|id| listed.contains(id));
-        let new = listed.difference(&loaded).filter(|id| !loading.damaged.contains(*id));
-        let new: Vec<SegmentId> = new.copied().collect();
-        let read = |id: &SegmentId| match too_long.contains(id) {
+        loading.damaged.retain(|id| listed.contains_key(id));
+        listed.retain(|id, _| !loaded.contains(id) && !loading.damaged.contains(id));
+        let new: Vec<(SegmentId, u64)> = listed.into_iter().collect();
+        let read = |(id, size): &(SegmentId, u64)| match *size > segment::MAX_SEGMENT {
             true => Err(RepoError::damaged(&ObjectName::new(Kind::Segment, id), "longer than any index segment")),
             false => read_segment(repository, *id),
         };
-        // Several are fetched at a time, and no more are held than that.
-        let mut complete = true;
-        for ids in new.chunks(parallel::REQUESTS) {
-            for (id, entries) in ids.iter().zip(parallel::map(ids, parallel::REQUESTS, read)) {
+        let (mut complete, mut rest) = (true, &new[..]);
+        while !rest.is_empty() {
+            let (group, after) = rest.split_at(fit_together(rest));
+            rest = after;
+            for ((id, _), entries) in group.iter().zip(parallel::map(group, parallel::REQUESTS, read)) {
                 match entries {
                     Ok(Some(entries)) => self.add(Some(*id), &entries)?,
                     Ok(None) => complete = false,
@@ -226,6 +224,17 @@ impl LocalIndex {
     }
 }
 
+/// How many of the first segments are fetched at a time: several, as long as they are short. Decoded, one takes some
+/// three times its length.
+fn fit_together(segments: &[(SegmentId, u64)]) -> usize {
+    let mut bytes = 0u64;
+    let fits = |(_, size): &&(SegmentId, u64)| {
+        bytes = bytes.saturating_add(*size);
+        bytes <= HELD
+    };
+    segments.iter().take(parallel::REQUESTS).take_while(fits).count().max(1)
+}
+
 /// What a segment lists; `None` when it is gone.
 pub fn read_segment(repository: &Repository, id: SegmentId) -> Result<Option<Vec<PackEntry>>, RepoError> {
     let bytes = match repository.store().get(&ObjectName::new(Kind::Segment, id)) {
@@ -266,4 +275,19 @@ pub fn read_pack_entry(repository: &Repository, id: PackId, size: u64) -> Result
     let sealed = tail.get(..len as usize).ok_or_else(|| damaged("truncated".to_owned()))?;
     let header = store.get_range(&name, 0..pack::HEADER as u64)?;
     pack::open_table(repository.keys(), &repository.id(), id, size, &header, sealed).map_err(damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_short_segments_are_fetched_at_a_time_and_few_long_ones() {
+        let of =
+            |sizes: &[u64]| fit_together(&sizes.iter().map(|size| (SegmentId([0; 32]), *size)).collect::<Vec<_>>());
+        assert_eq!(of(&[1000; 20]), parallel::REQUESTS);
+        assert_eq!(of(&[9 << 20; 20]), 2);
+        assert_eq!(of(&[u64::MAX, u64::MAX]), 1);
+        assert_eq!(of(&[5]), 1);
+    }
 }
