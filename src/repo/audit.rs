@@ -121,8 +121,10 @@ impl Repository {
         read_data: bool,
     ) -> Result<Vec<PackDamage>, RepoError> {
         if read_data {
-            let bytes = self.store().get(&listed.name())?;
-            return self.examine(listed, &bytes, &mut |_, _, _| Ok(()));
+            let (bytes, unreadable) = self.readable_bytes(listed.id)?;
+            let mut found = self.examine(listed, &bytes, &mut |_, _, _| Ok(()))?;
+            found.extend(unreadable);
+            return Ok(found);
         }
         let size = size.map_or_else(|| self.store().stat(&listed.name()).map(|info| info.size), Ok)?;
         if size != listed.size {
@@ -144,8 +146,30 @@ impl Repository {
             Ok(entry) if entry == *listed => Vec::new(),
             Ok(_) => vec![PackDamage::harmless(NOT_AS_LISTED)],
             Err(RepoError::Damaged { what, .. }) => vec![PackDamage::harmless(what)],
+            Err(RepoError::Store(error)) if error.is_unreadable() => vec![PackDamage::harmless(error.to_string())],
             Err(error) => return Err(error),
         })
+    }
+
+    /// A pack's bytes, with zeros in place of those that the disk does not give back, so that what they cost shows; and
+    /// what is to be said of that.
+    fn readable_bytes(&self, id: PackId) -> Result<(Vec<u8>, Option<PackDamage>), RepoError> {
+        let name = ObjectName::new(Kind::Pack, id);
+        let unreadable = match self.store().get(&name) {
+            Err(error) if error.is_unreadable() => PackDamage::harmless(error.to_string()),
+            other => return Ok((other?, None)),
+        };
+        let size = self.store().stat(&name)?.size;
+        let mut bytes = Vec::new();
+        for start in (0..size).step_by(PIECE) {
+            let end = size.min(start + PIECE as u64);
+            match self.store().get_range(&name, start..end) {
+                Ok(piece) => bytes.extend_from_slice(&piece),
+                Err(error) if error.is_unreadable() => bytes.resize(bytes.len() + (end - start) as usize, 0),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok((bytes, Some(unreadable)))
     }
 
     /// The same for a pack of `size` bytes that no segment lists: against its own table.
@@ -156,16 +180,17 @@ impl Repository {
         let told = |error| match error {
             RepoError::Damaged { what, .. } => Ok(vec![PackDamage::harmless(what)]),
             error @ RepoError::NewerKeys { .. } => Ok(vec![PackDamage::harmless(error.to_string())]),
+            RepoError::Store(error) if error.is_unreadable() => Ok(vec![PackDamage::harmless(error.to_string())]),
             other => Err(other),
         };
         if !read_data {
             return read_pack_entry(self, id, size).map(|_| Vec::new()).or_else(told);
         }
-        let bytes = self.store().get(&ObjectName::new(Kind::Pack, id))?;
-        match self.entry_of(id, &bytes) {
-            Ok(entry) => self.examine(&entry, &bytes, &mut |_, _, _| Ok(())).or_else(told),
-            Err(error) => told(error),
-        }
+        let (bytes, unreadable) = self.readable_bytes(id)?;
+        let examined = self.entry_of(id, &bytes).and_then(|entry| self.examine(&entry, &bytes, &mut |_, _, _| Ok(())));
+        let mut found = examined.or_else(told)?;
+        found.extend(unreadable);
+        Ok(found)
     }
 
     /// Reads a pack as far as it is there, and gives its chunks that are whole to `whole`; `listed` is what a segment
@@ -179,14 +204,18 @@ impl Repository {
         listed: Option<&PackEntry>,
         whole: &mut Whole<'_>,
     ) -> Result<Vec<PackDamage>, RepoError> {
-        let bytes = match (self.store().get(&ObjectName::new(Kind::Pack, id)), listed) {
-            (Err(StoreError::Absent { .. }), Some(listed)) => return Ok(vec![PackDamage::of_all(listed, GONE)]),
+        let (bytes, unreadable) = match (self.readable_bytes(id), listed) {
+            (Err(RepoError::Store(StoreError::Absent { .. })), Some(listed)) => {
+                return Ok(vec![PackDamage::of_all(listed, GONE)]);
+            }
             (bytes, _) => bytes?,
         };
-        match listed {
-            Some(listed) => self.examine(listed, &bytes, whole),
-            None => self.examine(&self.entry_of(id, &bytes)?, &bytes, whole),
-        }
+        let mut found = match listed {
+            Some(listed) => self.examine(listed, &bytes, whole)?,
+            None => self.examine(&self.entry_of(id, &bytes)?, &bytes, whole)?,
+        };
+        found.extend(unreadable);
+        Ok(found)
     }
 
     /// Reads a whole pack and looks at every bit of it.
@@ -274,6 +303,8 @@ impl Repository {
 /// How a pack is damaged that is not there at all.
 const GONE: &str = "the pack is gone";
 const CUT_OFF: &str = "cut off";
+/// How much is read at a time where a pack cannot be read at once: what a bad sector costs is no more than that.
+const PIECE: usize = 4 << 10;
 const NOT_AS_LISTED: &str = "its table is not what the index segment says";
 
 fn ids(block: &BlockEntry) -> impl Iterator<Item = ChunkId> {

@@ -21,6 +21,8 @@ pub enum Fault {
     Unavailable,
     /// As `After`, but worth another try.
     LostReply,
+    /// The disk does not give back what was written.
+    Unreadable,
     /// There is no such object, as when somebody deletes it after it was listed.
     Vanished,
     /// It fails, and so does every call after it: the end of the process, or of the network.
@@ -158,6 +160,7 @@ impl FaultStore {
 fn failed(fault: Fault, place: String) -> StoreError {
     match fault {
         Fault::Unavailable | Fault::LostReply => StoreError::Unavailable { place, what: "injected fault".to_owned() },
+        Fault::Unreadable => StoreError::Io { place, source: std::io::Error::from_raw_os_error(libc::EIO) },
         Fault::Vanished => StoreError::Absent { place },
         _ => StoreError::Injected { place },
     }

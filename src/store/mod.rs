@@ -170,6 +170,16 @@ pub enum StoreError {
     Injected { place: String },
 }
 
+impl StoreError {
+    /// Whether the disk under the store fails to give back what is there: damage of an object, not of the whole store.
+    pub fn is_unreadable(&self) -> bool {
+        // EUCLEAN and EBADMSG are what filesystems say whose checksums do not fit.
+        let unreadable =
+            |error: &std::io::Error| matches!(error.raw_os_error(), Some(libc::EIO | libc::EUCLEAN | libc::EBADMSG));
+        matches!(self, Self::Io { source, .. } if unreadable(source))
+    }
+}
+
 /// Whole named objects. Everything a repository needs of its storage.
 pub trait Store: Send + Sync {
     /// Stores the concatenation of `parts` under `name`: afterwards it is durable and whole, or it is not there.

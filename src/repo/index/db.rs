@@ -394,6 +394,8 @@ fn options(cache: &Cache) -> (Options, [ColumnFamilyDescriptor; 2]) {
     options.create_missing_column_families(true);
     // A secondary must hold all tables open: the writing process deletes those it has merged.
     options.set_max_open_files(-1);
+    // There are few; RocksDB would start sixteen threads at each opening to open them.
+    options.set_max_file_opening_threads(1);
     options.set_max_background_jobs(2);
     options.set_log_level(LogLevel::Warn);
     options.set_keep_log_file_num(2);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::base::PackId;
 use crate::repo::pack;
-use crate::store::{Kind, ObjectName};
+use crate::store::{Fault, FaultStore, Kind, ObjectName, Op, Plan};
 
 fn name_of(kind: Kind, path: &Path) -> ObjectName {
     ObjectName::new(kind, path.file_name().unwrap().to_str().unwrap())
@@ -241,4 +241,45 @@ fn a_block_that_was_found_damaged_counts_as_missing_and_the_rest_of_its_pack_doe
     indexed.look_for_lost().unwrap();
     assert!(!indexed.has_lost());
     check(&*indexed, &ids, 0..60);
+}
+
+#[test]
+fn what_the_disk_does_not_give_back_costs_the_blocks_it_is_in() {
+    let place = Place::new();
+    place.init();
+    write(&place.open(), 0..90).unwrap();
+    let store = Arc::new(FaultStore::new(place.store()));
+    let indexed = place.open_on(store.clone()).unwrap();
+    let mut listed = None;
+    let mut each = |pack: crate::repo::PackEntry| {
+        listed = Some(pack).filter(|pack| pack.blocks.len() > 2).or(listed.take());
+        Ok::<(), RepoError>(())
+    };
+    indexed.each_listed_pack(&mut each, &mut |_, error| panic!("{error}")).unwrap();
+    let listed = listed.unwrap();
+    // The sector in which the second block begins, of which the end of the first is a part.
+    let sector = (pack::HEADER as u64 + u64::from(listed.blocks[0].sealed_len)) / 4096;
+    let plan = || {
+        store.plan(Plan::on(Fault::Unreadable, Op::Get, Kind::Pack, 0));
+        store.plan(Plan::on(Fault::Unreadable, Op::GetRange, Kind::Pack, sector));
+    };
+    plan();
+    let found = indexed.audit_pack(&listed, None, true).unwrap();
+    assert_eq!(found.iter().filter_map(|damage| damage.block).collect::<Vec<_>>(), [0, 1]);
+    assert!(found.last().unwrap().what.contains("Input/output error"), "{found:?}");
+    assert_eq!(store.unfired(), []);
+    plan();
+    let mut whole = std::collections::BTreeSet::new();
+    let mut keep = |_: &_, chunk: &crate::repo::ChunkEntry, _: &[u8]| {
+        whole.insert(chunk.id);
+        Ok(())
+    };
+    indexed.salvage(listed.id, Some(&listed), &mut keep).unwrap();
+    assert_eq!(store.unfired(), []);
+    let wanted = listed.blocks[2..].iter().flat_map(|block| &block.chunks).map(|chunk| chunk.id);
+    assert_eq!(whole, wanted.collect());
+    // Without reading data it is the table that cannot be had.
+    store.plan(Plan::on(Fault::Unreadable, Op::GetRange, Kind::Pack, 0));
+    let found = indexed.audit_pack(&listed, None, false).unwrap();
+    assert!(found.len() == 1 && found[0].lost.is_empty(), "{found:?}");
 }
