@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod bucket;
+mod cluster;
 mod concurrency;
 mod copy;
 mod damage;

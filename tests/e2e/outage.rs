@@ -14,7 +14,7 @@ use std::time::Duration;
 /// How long the server is gone from whoever does not say that it noticed.
 const GONE: Duration = Duration::from_secs(3);
 /// Slow enough for everything here to take seconds.
-const SLOWLY: [&str; 4] = ["--limit-upload", "8M", "--limit-download", "8M"];
+pub const SLOWLY: [&str; 4] = ["--limit-upload", "8M", "--limit-download", "8M"];
 
 /// A server of these tests alone, for one at a time. It takes a while to start: only where time is given.
 fn server() -> Option<MutexGuard<'static, Server>> {
@@ -28,14 +28,14 @@ fn server() -> Option<MutexGuard<'static, Server>> {
     Some(server)
 }
 
-fn in_bucket(server: &Server) -> World {
-    let world = World::in_bucket(server.url());
+pub fn in_bucket(server: &Server) -> World {
+    let world = World::in_bucket_of(server.url(), server.account());
     world.ok(INIT);
     world
 }
 
 /// Bytes that do not compress, in files of 8 MiB.
-fn noise(world: &World, seed: u64, files: u64) -> PathBuf {
+pub fn noise(world: &World, seed: u64, files: u64) -> PathBuf {
     for number in 0..files {
         world.write(&format!("source/{number}"), &Random::new(seed + number).bytes(8 << 20));
     }
@@ -43,7 +43,7 @@ fn noise(world: &World, seed: u64, files: u64) -> PathBuf {
 }
 
 /// A command whose standard error is in the file `said`.
-fn start(world: &World, args: &[&str]) -> Child {
+pub fn start(world: &World, args: &[&str]) -> Child {
     let mut command = world.command(&[args, &SLOWLY[..]].concat());
     let said = fs::File::create(world.path("said")).expect("create");
     command.stdout(Stdio::null()).stderr(said).spawn().expect("start")
@@ -64,7 +64,7 @@ fn outlives(mut child: Child, world: &World, server: &mut Server) {
 }
 
 #[track_caller]
-fn is_whole(world: &World, snapshot: &str, source: &Path) {
+pub fn is_whole(world: &World, snapshot: &str, source: &Path) {
     world.ok(&["check", "--read-data"]);
     let target = world.mkdir("restored");
     world.ok(&[OsStr::new("restore"), snapshot.as_ref(), "--target".as_ref(), target.as_os_str()]);

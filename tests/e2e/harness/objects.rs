@@ -12,6 +12,8 @@ use opendal::{EntryMode, ErrorKind, HttpTransporter, OperationContext, Operator}
 use opendal_http_transport_reqwest::ReqwestTransport;
 use tokio::runtime::Runtime;
 
+use super::bucket::Account;
+
 /// A place of storage.
 pub enum Objects {
     Dir(PathBuf),
@@ -20,7 +22,7 @@ pub enum Objects {
 
 impl Objects {
     /// Those below `prefix` in the bucket `test` of the server at `url`.
-    pub fn in_bucket(url: &str, prefix: &str) -> Self {
+    pub fn in_bucket(url: &str, prefix: &str, account: &Account) -> Self {
         // Fails where it was done before, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
@@ -29,8 +31,8 @@ impl Objects {
             .bucket("test")
             .root(&format!("/{prefix}"))
             .region("us-east-1")
-            .access_key_id("AK")
-            .secret_access_key("SK")
+            .access_key_id(&account.access)
+            .secret_access_key(&account.secret)
             .disable_config_load()
             .disable_ec2_metadata();
         let context = OperationContext::new().with_http_transport(HttpTransporter::new(ReqwestTransport::new(client)));
