@@ -1,5 +1,6 @@
 //! `snapfold copy`: snapshots of another repository, brought into this one.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::sync::Arc;
 
@@ -9,25 +10,33 @@ use super::backup::MEASURE;
 use super::failure::{Done, Failure};
 use super::from::From;
 use super::output::{Object, Out, plural, shown_time};
+use super::policy::{Grouping, Keep};
 use super::progress::{Measure, Progress};
+use super::prune;
 use super::selection::{self, Which, shown_paths};
 use super::session::Session;
-use super::signals;
+use super::signals::{self, BySignals};
+use super::stages;
 use crate::base::units::format_size;
 use crate::base::{Monitor, ObjectId, SnapshotId};
-use crate::ops::{CopyTarget, Listed, OpError, Outcome};
+use crate::ops::{CopyTarget, Listed, OpError, Outcome, Policy};
+use crate::repo::Indexed;
 
 /// Copy snapshots from another repository into this one
 ///
 /// Reads snapshots of the repository that --from-repository names, and stores them in this one, deduplicated against
 /// what is here. Those that are here already are passed over: run again, it copies what is new, and an interrupted copy
 /// sends nothing twice. The two repositories may have different passwords and be in different kinds of places.
+///
+/// With a policy, this repository is a tier with a retention of its own: only what the policy keeps of all that is here
+/// or could come is copied, and what it does not keep is forgotten here afterwards.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   snapfold -r /srv/archive copy --from-repository /srv/backup
   snapfold -r s3:https://host/bucket copy --from-repository /srv/backup --from-password-file /etc/pw --tag monthly
-  snapfold -r /mnt/disk copy --from-repository /srv/backup latest")]
+  snapfold -r /mnt/disk copy --from-repository /srv/backup latest
+  snapfold -r /mnt/archive copy --from-repository /srv/backup --keep-monthly 12 --prune")]
 pub struct Copy {
     /// Copy these; by default all that --host, --tag and --path let through
     #[arg(value_name = "SNAPSHOT")]
@@ -36,9 +45,18 @@ pub struct Copy {
     from: From,
     #[command(flatten)]
     which: Which,
-    /// Copy nothing; show what would be copied
+    #[command(flatten)]
+    keep: Keep,
+    #[command(flatten)]
+    grouping: Grouping,
+    /// Copy and forget nothing; show what would be copied and forgotten
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// Prune afterwards, as `snapfold prune` does
+    #[arg(long)]
+    prune: bool,
+    #[command(flatten)]
+    how: prune::How,
 }
 
 const COPYING: Measure = Measure { doing: "copying", ..MEASURE };
@@ -63,13 +81,21 @@ impl Copy {
         let style = session.style();
         let progress = Progress::start(style, COPYING);
         let monitor: Arc<dyn Monitor> = progress.clone();
-        let mut target = CopyTarget::open(to, &*monitor)?;
-        let (mut copied, mut there, mut failed) = (Vec::new(), 0u64, 0u64);
-        for listed in chosen {
-            if target.has(&listed.snapshot) {
-                there += 1;
-                continue;
+        let mut target = CopyTarget::open(to.clone(), &*monitor)?;
+        let (come, there): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|listed| !target.has(&listed.snapshot));
+        let policy = Policy { bases: stages::bases(&session, &to)?, ..self.keep.policy() };
+        let tier = (!policy.is_empty()).then_some(&policy);
+        let unwanted: HashSet<_> = match tier {
+            Some(policy) => {
+                let mut all = self.here(&to)?;
+                all.extend_from_slice(&come);
+                all.sort_by_key(|listed| (listed.snapshot.time, listed.id));
+                self.grouping.plan(&all, policy).forgotten().collect()
             }
+            None => HashSet::new(),
+        };
+        let (mut copied, mut failed, there) = (Vec::new(), 0u64, there.len() as u64);
+        for listed in come.into_iter().filter(|listed| !unwanted.contains(&listed.id)) {
             if self.dry_run {
                 copied.push((listed, None));
                 continue;
@@ -85,6 +111,12 @@ impl Copy {
             }
         }
         progress.finish();
+        // What could not be copied does not cost what is here in its place.
+        let forgotten = match tier {
+            Some(_) if failed > 0 => 0,
+            Some(policy) => self.forget(&to, policy, &unwanted)?,
+            None => 0,
+        };
 
         let mut out = Out::new();
         if style.json {
@@ -92,7 +124,7 @@ impl Copy {
                 out.json(&json(listed, outcome.as_ref()))?;
             }
             let summary = Object::message("summary").put("dry_run", self.dry_run).put("copied", copied.len() as u64);
-            out.json(&summary.put("already_there", there).put("failed", failed))?;
+            out.json(&summary.put("already_there", there).put("failed", failed).put("forgotten", forgotten))?;
         } else if !style.quiet {
             for (listed, outcome) in &copied {
                 out.line(&line(listed, outcome.as_ref()))?;
@@ -100,13 +132,38 @@ impl Copy {
             let what = if self.dry_run { "would be copied" } else { "copied" };
             let number = plural(copied.len() as u64, "snapshot", "snapshots");
             out.line(&format!("{number} {what}, {there} here already"))?;
+            if tier.is_some() {
+                let what = if self.dry_run { "would be forgotten" } else { "forgotten" };
+                out.line(&format!("{} {what} here", plural(forgotten, "snapshot", "snapshots")))?;
+            }
         }
         out.finish()?;
         if failed > 0 {
             return Err(Failure::new(format!("{} could not be copied", plural(failed, "snapshot", "snapshots")))
                 .hint("`snapfold check` of the repository that was copied from says what is damaged"));
         }
+        if self.prune && !self.dry_run {
+            self.how.prune(&session, &to, false)?;
+        }
         Ok(Done::Whole)
+    }
+
+    /// What the policy is applied to here: as of what is copied, what the filter lets through.
+    fn here(&self, to: &Indexed) -> Result<Vec<Listed>, Failure> {
+        selection::choose(selection::catalogue(to)?, &[], &self.which)
+    }
+
+    /// Forgets what the policy does not keep of what is here now, and says how many; in a dry run, how many of those
+    /// that are here are among the `unwanted`.
+    fn forget(&self, to: &Indexed, policy: &Policy, unwanted: &HashSet<SnapshotId>) -> Result<u64, Failure> {
+        let here = self.here(to)?;
+        if self.dry_run {
+            return Ok(here.iter().filter(|listed| unwanted.contains(&listed.id)).count() as u64);
+        }
+        let plan = self.grouping.plan(&here, policy);
+        self.grouping.permit(&plan)?;
+        plan.run(to, &BySignals)?;
+        Ok(plan.forgotten().count() as u64)
     }
 }
 

@@ -26,6 +26,7 @@ mod mountpoint;
 mod nodes;
 mod output;
 mod password;
+mod policy;
 mod process;
 mod progress;
 mod prune;
