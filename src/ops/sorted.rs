@@ -70,13 +70,25 @@ impl<const N: usize> Sorted<N> {
                 self.spill().map_err(|source| OpError::Spill { path: self.dir.clone(), source })?;
             }
         }
+        if self.run.len() == self.run.capacity() {
+            // Doubled as long as that is not more than may be kept.
+            self.run.reserve_exact(self.run.len().max(1024).min(self.most - self.run.len()));
+        }
         self.run.push(record);
         Ok(())
     }
 
-    pub fn finish(mut self) -> Runs<N> {
+    /// # Errors
+    /// As `push`.
+    pub fn finish(mut self) -> Result<Runs<N>, OpError> {
         self.tidy();
-        Runs { dir: self.dir, run: self.run, files: self.files }
+        // What did not fit in memory takes none afterwards: it is read from files, for as long as it is wanted.
+        if !self.files.is_empty() {
+            self.spill().map_err(|source| OpError::Spill { path: self.dir.clone(), source })?;
+            self.run = Vec::new();
+        }
+        self.run.shrink_to_fit();
+        Ok(Runs { dir: self.dir, run: self.run, files: self.files })
     }
 
     fn tidy(&mut self) {
@@ -171,7 +183,10 @@ impl SortedIds {
     }
 
     /// The set of them.
-    pub fn finish(self) -> Runs<32> {
+    ///
+    /// # Errors
+    /// As `push`.
+    pub fn finish(self) -> Result<Runs<32>, OpError> {
         self.0.finish()
     }
 }
@@ -189,7 +204,7 @@ mod tests {
         for in_memory in [16, 300, 10_000] {
             let mut ids = SortedIds::new(dir.path(), in_memory);
             (0..2_000).for_each(|number| ids.push(id(number)).unwrap());
-            let ids = ids.finish();
+            let ids = ids.finish().unwrap();
             // Twice, and beside each other.
             let (first, second) = (ids.iter(), ids.iter());
             for (one, other) in first.zip(second).map(|(one, other)| (one.unwrap(), other.unwrap())) {
@@ -198,8 +213,25 @@ mod tests {
             let found: Vec<_> = ids.iter().map(Result::unwrap).collect();
             assert_eq!(found, wanted, "{in_memory}");
         }
-        assert_eq!(SortedIds::new(dir.path(), 4).finish().iter().count(), 0);
+        assert_eq!(SortedIds::new(dir.path(), 4).finish().unwrap().iter().count(), 0);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn records_take_no_more_memory_than_they_may_and_none_once_they_are_on_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut many = Sorted::<8>::new(dir.path(), 80_000);
+        for number in 0..25_000u64 {
+            many.push(number.to_be_bytes()).unwrap();
+            assert!(many.run.capacity() <= 10_000);
+        }
+        let many = many.finish().unwrap();
+        assert_eq!((many.run.capacity(), many.files.len()), (0, 3));
+        assert!(many.iter().map(Result::unwrap).eq((0..25_000u64).map(u64::to_be_bytes)));
+        let mut few = Sorted::<8>::new(dir.path(), 80_000);
+        (0..3000u64).for_each(|number| few.push(number.to_be_bytes()).unwrap());
+        let few = few.finish().unwrap();
+        assert_eq!((few.run.len(), few.files.len()), (3000, 0));
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub fn stats(
     let mut ids = SortedIds::new(spill, SortedIds::IN_MEMORY);
     reach(stored, &roots, &mut |id, _| ids.push(*id), monitor)?;
     // Sorted as the index is: its lookups then go through it from end to end.
-    for id in ids.finish().iter() {
+    for id in ids.finish()?.iter() {
         monitor.check()?;
         let id = ChunkId(id?);
         let footprint = repo.footprint(&id)?.ok_or(RepoError::Missing { chunk: id })?;

@@ -61,7 +61,7 @@ impl Live {
     ) -> Result<Self, OpError> {
         let mut needed = Sorted::new(spill, IN_MEMORY);
         reach(stored, roots, &mut |id, _| needed.push(id.0), monitor)?;
-        Ok(Self { needed: needed.finish(), places: places.0.finish() })
+        Ok(Self { needed: needed.finish()?, places: places.0.finish()? })
     }
 
     /// Calls `each` with every needed chunk, the least rank of the packs that have it, and its part there.

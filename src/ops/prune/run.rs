@@ -68,7 +68,7 @@ impl PrunePlan {
             wanted.push(record)
         };
         self.live.each(&mut each, &**monitor)?;
-        let wanted = wanted.finish();
+        let wanted = wanted.finish()?;
         let mut wanted = wanted.iter().peekable();
         let without = [Role::Condemn, Role::Repack].iter().flat_map(|role| self.of(*role)).map(|pack| pack.stored.id);
         let writer = repo.writer_without(&without.collect(), monitor.clone())?;
