@@ -23,5 +23,6 @@ mod requests;
 mod restore;
 mod retention;
 mod round_trip;
+mod scale;
 mod stage;
 mod suites;
