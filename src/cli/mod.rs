@@ -120,7 +120,7 @@ enum Command {
     Diff(diff::Diff),
     Restore(restore::Restore),
     Stats(stats::Stats),
-    Copy(copy::Copy),
+    Copy(Box<copy::Copy>),
     Forget(Box<forget::Forget>),
     Prune(prune::Prune),
     Tag(tag::Tag),
