@@ -13,7 +13,7 @@ use super::session::Session;
 use super::signals;
 use super::stage::named;
 use crate::base::{Monitor, ObjectId};
-use crate::mount::commit::{commit_stage, open_stage};
+use crate::mount::commit::open_any;
 use crate::mount::control::Request;
 use crate::view::stage::{StageHome, StageInfo, StageState};
 
@@ -88,10 +88,10 @@ fn unmounted(mut session: Session, info: &StageInfo, last: bool) -> Result<Done,
     signals::install()?;
     session.offer_place(&info.new.place);
     let indexed = session.open_indexed()?;
-    let stage = open_stage(&indexed, StageHome::open(info)?)?;
+    let stage = open_any(&indexed, StageHome::open(info)?)?;
     let progress = Progress::start(session.style(), COMMITTING);
     let monitor: Arc<dyn Monitor> = progress.clone();
-    let receipt = commit_stage(&indexed, &stage, last, &monitor);
+    let receipt = stage.commit(&indexed, last, &monitor);
     progress.finish();
     let receipt = receipt.map_err(|error| Failure::from(error).hint(REMAINS))?;
     receipt::show(session.style(), &receipt)?;

@@ -13,6 +13,7 @@ use super::output::{Object, Out};
 use super::session::Session;
 use super::stage::named;
 use crate::base::ObjectId;
+use crate::mount::overlay::take_over;
 use crate::mount::unmount;
 use crate::view::stage::{self, StageInfo, StageState};
 
@@ -50,6 +51,9 @@ impl Discard {
             if self.force {
                 end_daemon(session.state_dir()?, &info)?;
             }
+            if info.new.overlay && !stage::is_held(&info.dir) {
+                take_over(&info.dir)?;
+            }
             stage::discard(&info)?;
             if session.style().json {
                 out.json(&Object::message("discarded").put("stage", info.id.to_string()))?;
@@ -82,7 +86,8 @@ fn end_daemon(state: &Path, info: &StageInfo) -> Result<(), Failure> {
         thread::sleep(Duration::from_millis(10));
     }
     match mountpoint {
-        Some(point) => Ok(unmount(point)?),
-        None => Ok(()),
+        // An overlay is taken away like one that was left behind.
+        Some(point) if !info.new.overlay => Ok(unmount(point)?),
+        _ => Ok(()),
     }
 }

@@ -6,6 +6,7 @@ use super::output::shown;
 use super::signals;
 use crate::base::{Interrupted, ObjectId, SnapshotId};
 use crate::mount::MountError;
+use crate::mount::overlay::StillError;
 use crate::ops::{OpError, SelectError};
 use crate::repo::RepoError;
 use crate::store::{self, ObjectName, StoreError};
@@ -110,8 +111,25 @@ impl From<MountError> for Failure {
             MountError::NoHelper { .. } => {
                 failure.hint("without root, fusermount3 is needed: install the package fuse3")
             }
+            MountError::NoOverlay => failure.hint("load the kernel module overlay, or leave out --overlay"),
+            MountError::Upper { .. } => {
+                failure.hint("--spool names a directory on another one, such as ext4, xfs or btrfs")
+            }
+            MountError::Written { .. } => failure.hint(WRITTEN),
             MountError::AllowOther => failure.hint("root may allow it: user_allow_other in /etc/fuse.conf"),
             _ => failure,
+        }
+    }
+}
+
+const WRITTEN: &str = "end the programs that write to it (`fuser -vm MOUNTPOINT` shows who), and try again";
+
+impl From<StillError> for Failure {
+    fn from(error: StillError) -> Self {
+        let failure = Self::new(error.to_string());
+        match error {
+            StillError::Written => failure.hint(WRITTEN),
+            StillError::Io(_) => failure,
         }
     }
 }

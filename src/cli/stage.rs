@@ -17,7 +17,8 @@ use super::receipt::{self, COMMITTING, REMAINS};
 use super::session::Session;
 use super::{args, selection, signals};
 use crate::base::{Counter, Monitor, ObjectId, Problem, Timestamp};
-use crate::mount::commit::{CommitError, open_stage};
+use crate::mount::commit::{AnyStage, CommitError, open_any};
+use crate::mount::overlay::{OverlayMountOptions, mount_overlay};
 use crate::mount::stage::{StageMountOptions, mount_stage};
 use crate::repo::Indexed;
 use crate::view::stage::{self, BaseRef, NewStage, StageHome, StageInfo, StageState};
@@ -50,6 +51,9 @@ pub struct Stage {
     /// Begin with what is in this snapshot, or in a directory of it
     #[arg(long, value_name = "SNAPSHOT[:PATH]", conflicts_with = "resume")]
     from: Option<OsString>,
+    /// Have the kernel's overlayfs keep what is written, which only root can: as fast as the disk the spool is on
+    #[arg(long, conflicts_with = "resume")]
+    overlay: bool,
     /// Go on with this stage
     #[arg(long, value_name = "STAGE", conflicts_with_all = ["tag", "host", "path", "time"])]
     resume: Option<String>,
@@ -86,6 +90,9 @@ impl Stage {
         let resumed = resumed.transpose()?;
         if let Some(info) = &resumed {
             session.offer_place(&info.new.place);
+        }
+        if self.overlay || resumed.as_ref().is_some_and(|info| info.new.overlay) {
+            self.check_overlay()?;
         }
         session.check_place()?;
         let point = mountpoint::fit(&self.mountpoint, &session)?;
@@ -130,21 +137,25 @@ impl Stage {
         signals::install()?;
         let monitor = Arc::new(CommitMonitor::new(if readiness.is_some() { None } else { Some(style) }));
         let ready = OnceLock::new();
-        let served = open_stage(&indexed, home).and_then(|stage| {
-            let options = StageMountOptions {
-                mountpoint,
-                allow_other: self.flags.allow_other,
-                nonempty: false,
-                threads: self.flags.threads(),
-            };
-            mount_stage(&indexed, stage, &options, monitor.clone(), |point| {
-                let line = said(style, &info, point);
-                let told = readiness.map_or_else(|| print(&line), |readiness| readiness.ready(&line));
-                if let Err(failure) = told {
-                    log::warn!("{failure}");
-                }
-                let _first = ready.set(());
-            })
+        let tell = |point: &Path| {
+            let line = said(style, &info, point);
+            let told = readiness.map_or_else(|| print(&line), |readiness| readiness.ready(&line));
+            if let Err(failure) = told {
+                log::warn!("{failure}");
+            }
+            let _first = ready.set(());
+        };
+        let threads = self.flags.threads();
+        let served = open_any(&indexed, home).and_then(|stage| match stage {
+            AnyStage::Journaled(stage) => {
+                let allow_other = self.flags.allow_other;
+                let options = StageMountOptions { mountpoint, allow_other, nonempty: false, threads };
+                mount_stage(&indexed, stage, &options, monitor.clone(), tell)
+            }
+            AnyStage::Overlay(stage) => {
+                let options = OverlayMountOptions { mountpoint, threads };
+                mount_overlay(&indexed, &stage, &options, monitor.clone(), tell)
+            }
         });
         monitor.finish();
         match served {
@@ -171,6 +182,19 @@ impl Stage {
                 Err(Failure::of(failure.kind, text).hint(REMAINS))
             }
         }
+    }
+
+    /// What only root can have is said before anything is asked.
+    fn check_overlay(&self) -> Result<(), Failure> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(Failure::new("only root can mount an overlay of the kernel's")
+                .hint("without --overlay, a stage is for everybody"));
+        }
+        if self.flags.allow_other {
+            return Err(Failure::new("--allow-other: modes and owners alone keep others out of an overlay")
+                .hint("leave it out"));
+        }
+        Ok(())
     }
 
     fn new_stage(&self, session: &Session, indexed: &Indexed, mountpoint: &Path) -> Result<NewStage, Failure> {
@@ -202,6 +226,7 @@ impl Stage {
             paths,
             tags: args::tags(&self.tag),
             time: self.time,
+            overlay: self.overlay,
         })
     }
 }
@@ -319,6 +344,7 @@ impl From<CommitError> for Failure {
             CommitError::Stage(error) => error.into(),
             CommitError::Mount(error) => error.into(),
             CommitError::Repo(error) => error.into(),
+            CommitError::Still(error) => error.into(),
             other => Self::new(other.to_string()),
         }
     }

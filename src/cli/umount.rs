@@ -11,7 +11,9 @@ use super::output::{Object, Out};
 use super::receipt;
 use super::session::Session;
 use crate::mount::control::{ControlError, Request, stage_at};
+use crate::mount::overlay::take_over;
 use crate::mount::{MountError, mounts_below, unmount};
+use crate::view::stage::is_held;
 
 /// Unmount a mount or a stage; of a stage, wait for its snapshot
 ///
@@ -37,6 +39,11 @@ impl Umount {
             return Err(receipt::dead(&point));
         }
         match stage_at(&point) {
+            // An overlay stays when its daemon is gone, and most of it still answers.
+            Ok(dir) if !is_held(&dir) => {
+                take_over(&dir)?;
+                Err(receipt::dead(&point))
+            }
             Ok(dir) => receipt::ask(&dir, Request::Unmount, session.style()).map_err(|failure| {
                 if is_dead(&point) && unmount(&point).is_ok() { receipt::dead(&point) } else { failure }
             }),

@@ -1,12 +1,11 @@
 //! Attaching a FUSE device to a directory and taking it off again, as root by mount(2) and for everybody else through
 //! fusermount3. Knows nothing of what the filesystem serves.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,12 +13,13 @@ use std::process::{Command, Stdio};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
+use super::overlay::{StillError, take_over};
 use super::session::{MountError, SessionOptions};
+use super::table::{Mounted, TYPE, mounts_at};
+use crate::view::stage::is_held;
 
 const DEVICE: &str = "/dev/fuse";
 const HELPER: &str = "fusermount3";
-/// What mountinfo shows of our mounts.
-const TYPE: &str = "fuse.snapfold";
 
 /// A mount of ours. Dropping it does nothing: whoever made it says when it ends.
 #[derive(Debug)]
@@ -228,14 +228,25 @@ pub fn check_mountpoint(point: &Path, nonempty: bool) -> Result<PathBuf, MountEr
         return Err(MountError::NotDirectory { path });
     }
     let point = point.canonicalize().map_err(|source| MountError::Io { path: path.clone(), source })?;
-    if mounts_at(&point).last().is_some_and(|mount| mount.kind == TYPE) {
-        return Err(MountError::Busy { path });
+    if let Some(uppermost) = mounts_at(&point).pop().filter(Mounted::is_ours) {
+        match uppermost.stage_dir() {
+            Some(dir) if !is_held(&dir) => take_over_at(&point, &dir)?,
+            _ => return Err(MountError::Busy { path }),
+        }
     }
     let mut entries = fs::read_dir(&point).map_err(|source| MountError::Io { path: path.clone(), source })?;
     if !nonempty && entries.next().is_some() {
         return Err(MountError::NotEmpty { path });
     }
     Ok(point)
+}
+
+/// An overlay outlives its daemon.
+fn take_over_at(point: &Path, dir: &Path) -> Result<(), MountError> {
+    take_over(dir).map_err(|error| match error {
+        StillError::Written => MountError::Written { path: point.to_owned() },
+        StillError::Io(source) => MountError::Io { path: point.to_owned(), source },
+    })
 }
 
 /// A mount whose process was killed answers ENOTCONN for ever; one of ours is cleared away.
@@ -254,83 +265,9 @@ fn detach_stale(point: &Path) -> Result<(), MountError> {
     Ok(())
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct MountLine {
-    place: PathBuf,
-    device: String,
-    kind: String,
-}
-
-/// What is mounted at `point`, the uppermost last.
-fn mounts_at(point: &Path) -> Vec<MountLine> {
-    let mut mounts = parse_mounts(&mount_table());
-    mounts.retain(|mount| mount.place == point);
-    mounts
-}
-
-/// Where mounts of ours are, below the canonical path `dir`.
-pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
-    let ours = parse_mounts(&mount_table()).into_iter().filter(|mount| mount.kind == TYPE);
-    ours.map(|mount| mount.place).filter(|place| place.starts_with(dir) && place != dir).collect()
-}
-
-/// Unreadable mountinfo shows nothing.
-fn mount_table() -> Vec<u8> {
-    fs::read("/proc/self/mountinfo").unwrap_or_else(|error| {
-        log::warn!("/proc/self/mountinfo: {error}");
-        Vec::new()
-    })
-}
-
-fn parse_mounts(table: &[u8]) -> Vec<MountLine> {
-    let lines = table.split(|&byte| byte == b'\n');
-    let mounts = lines.filter_map(|line| {
-        let mut fields = line.split(|&byte| byte == b' ');
-        let device = fields.nth(2)?;
-        let place = unescape(fields.nth(1)?);
-        let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-        let text = |bytes: &[u8]| OsStr::from_bytes(bytes).to_string_lossy().into_owned();
-        Some(MountLine { place, device: text(device), kind: text(kind) })
-    });
-    mounts.collect()
-}
-
-/// Undoes the kernel's `\040` for bytes that would break up a line.
-fn unescape(field: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&first, after)) = rest.split_first() {
-        rest = after;
-        let octal = match after {
-            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if first == b'\\' => {
-                Some((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'))
-            }
-            _ => None,
-        };
-        if octal.is_some() {
-            rest = &after[3..];
-        }
-        bytes.push(octal.unwrap_or(first));
-    }
-    PathBuf::from(OsString::from_vec(bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TABLE: &[u8] = b"22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n\
-        40 22 0:51 / /mnt/a\\040b rw,nosuid shared:7 master:2 - fuse.snapfold snapfold:/repo rw,user_id=0\n\
-        41 40 0:52 / /mnt/a\\040b rw - tmpfs none rw\n";
-
-    #[test]
-    fn the_uppermost_mount_of_a_place_comes_last() {
-        let found = parse_mounts(TABLE);
-        let kinds: Vec<_> = found.iter().map(|mount| (mount.place.to_str(), mount.kind.as_str())).collect();
-        let place = Some("/mnt/a b");
-        assert_eq!(kinds, [(Some("/"), "ext4"), (place, "fuse.snapfold"), (place, "tmpfs")]);
-        assert_eq!(found[1].device, "0:51");
-    }
 
     #[test]
     fn a_mountpoint_that_will_not_do_is_named_before_anything_is_mounted() {

@@ -14,12 +14,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::Monitor;
-use crate::repo::Indexed;
-use crate::view::stage::{Receipt, Stage};
+use crate::view::stage::Receipt;
 
-use super::commit::{CommitError, commit_stage};
+use super::MountError;
+use super::commit::CommitError;
 use super::relay::Relay;
-use super::{MountError, unmount};
+use super::table::mounts_at;
 
 /// The attribute of a stage's root that tells the stage's directory.
 pub(super) const STAGE_XATTR: &str = "user.snapfold.stage";
@@ -91,6 +91,10 @@ pub enum ControlError {
 /// # Errors
 /// `NoStage` where something else, or nothing, is mounted there.
 pub fn stage_at(mountpoint: &Path) -> Result<PathBuf, ControlError> {
+    // An overlay has no place for an attribute that no program would copy or remove.
+    if let Some(dir) = mounts_at(mountpoint).pop().and_then(|mount| mount.stage_dir()) {
+        return Ok(dir);
+    }
     let mut value = vec![0; libc::PATH_MAX as usize];
     match rustix::fs::getxattr(mountpoint, STAGE_XATTR, &mut value) {
         Ok(length) => {
@@ -140,6 +144,15 @@ pub fn ask(dir: &Path, request: Request, each: &mut dyn FnMut(Event)) -> Result<
     Err(ControlError::Gone { path: dir.to_owned() })
 }
 
+/// What can be done to a mounted stage, of whatever kind.
+pub(super) trait Served: Send + Sync {
+    /// Unmounts it, unless files are open.
+    fn unmount(&self) -> Result<(), MountError>;
+
+    /// Commits it and goes on.
+    fn snapshot(&self, monitor: &Arc<dyn Monitor>) -> Result<Receipt, CommitError>;
+}
+
 /// The daemon's end.
 pub(super) struct Control {
     shared: Arc<Shared>,
@@ -148,10 +161,8 @@ pub(super) struct Control {
 }
 
 struct Shared {
-    repo: Arc<Indexed>,
-    stage: Arc<Stage>,
+    served: Box<dyn Served>,
     relay: Arc<Relay>,
-    mountpoint: PathBuf,
     /// How the stage ended, once it has.
     end: Mutex<Option<Event>>,
     ended: Condvar,
@@ -159,13 +170,8 @@ struct Shared {
 }
 
 impl Control {
-    pub fn serve(
-        repo: &Arc<Indexed>,
-        stage: &Arc<Stage>,
-        relay: &Arc<Relay>,
-        mountpoint: &Path,
-    ) -> Result<Self, MountError> {
-        let dir = stage.home().dir();
+    /// Listens in the stage's directory.
+    pub fn serve(dir: &Path, served: Box<dyn Served>, relay: &Arc<Relay>) -> Result<Self, MountError> {
         let socket = dir.join(SOCKET);
         let io = |source| MountError::Io { path: socket.clone(), source };
         match std::fs::remove_file(&socket) {
@@ -175,10 +181,8 @@ impl Control {
         let open = File::open(dir).map_err(io)?;
         let listener = UnixListener::bind(short_path(&open)).map_err(io)?;
         let shared = Arc::new(Shared {
-            repo: repo.clone(),
-            stage: stage.clone(),
+            served,
             relay: relay.clone(),
-            mountpoint: mountpoint.to_owned(),
             end: Mutex::default(),
             ended: Condvar::new(),
             watchers: Mutex::default(),
@@ -255,7 +259,7 @@ impl Shared {
         let mut line = String::new();
         BufReader::new(io::Read::take(stream, 4096)).read_line(&mut line)?;
         match serde_json::from_str(&line)? {
-            Request::Unmount => match unmount(&self.mountpoint) {
+            Request::Unmount => match self.served.unmount() {
                 Ok(()) => {
                     send(stream, &Event::Unmounted)?;
                     self.watch(stream)
@@ -283,15 +287,10 @@ impl Shared {
     }
 
     fn snapshot(&self, stream: &UnixStream) -> io::Result<()> {
-        // What mapped pages hold belongs to it; the stage is still served meanwhile.
-        let synced = File::open(&self.mountpoint).and_then(|root| Ok(rustix::fs::syncfs(root)?));
-        if let Err(error) = synced {
-            log::warn!("{}: pages not written back: {error}", self.mountpoint.display());
-        }
         let relay = Arc::new(Relay::new(Arc::new(crate::base::Silent)));
         let monitor: Arc<dyn Monitor> = relay.clone();
         let committed = thread::scope(|scope| {
-            let committing = scope.spawn(|| commit_stage(&self.repo, &self.stage, false, &monitor));
+            let committing = scope.spawn(|| self.served.snapshot(&monitor));
             let mut seen = 0;
             while !committing.is_finished() {
                 thread::park_timeout(BEAT);

@@ -7,12 +7,15 @@ pub mod commit;
 pub mod control;
 pub mod errno;
 mod invalidate;
+pub mod overlay;
 mod pulse;
 mod relay;
 mod reply;
 mod session;
 pub mod stage;
+mod table;
 
-pub use attach::{check_mountpoint, mounts_below, unmount};
+pub use attach::{check_mountpoint, unmount};
 pub use pulse::Pulse;
 pub use session::{Cause, Ended, MountError, Session, SessionOptions, Stopper};
+pub use table::mounts_below;

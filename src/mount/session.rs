@@ -61,6 +61,15 @@ pub enum MountError {
     /// Mounting without root takes fusermount3, of the package fuse3.
     #[error("fusermount3: {source}")]
     NoHelper { source: io::Error },
+    /// The overlay of a stage whose daemon is gone.
+    #[error("{}: files of the stage that was mounted here are open for writing", path.display())]
+    Written { path: PathBuf },
+    /// The kernel has no overlayfs.
+    #[error("the kernel has no overlay filesystem")]
+    NoOverlay,
+    /// What is below a stage's directory cannot be the upper layer of an overlay.
+    #[error("{}: its filesystem cannot hold what an overlay writes: {source}", path.display())]
+    Upper { path: PathBuf, source: io::Error },
     /// Needs `user_allow_other` in /etc/fuse.conf.
     #[error("--allow-other is not allowed to users by /etc/fuse.conf")]
     AllowOther,
@@ -194,6 +203,14 @@ impl Session {
         let watch = move || watch_signals(signals, &sender);
         session.threads.push(thread::Builder::new().name("mount-signals".into()).spawn(watch).map_err(io)?);
         Ok(session)
+    }
+
+    /// Takes the mount off the directory tree, and serves whoever holds on to it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn hide(&self) -> io::Result<()> {
+        self.attached.detach()
     }
 
     /// Where it is mounted, canonical.

@@ -42,7 +42,7 @@ pub use publish::publish;
 pub use reach::{Reached, reach};
 pub use repair::{DamagedPack, IndexPlan, LossySnapshot, Lost, PacksPlan, SnapshotsPlan};
 pub use reseal::reseal;
-pub use restore::{Action, RestorePlan, RestoreRequest, RestoreSummary, Step};
+pub use restore::{Action, RestorePlan, RestoreRequest, RestoreSummary, Step, set_attributes};
 pub use retention::{Period, Policy, Quota, Reason};
 pub use rewrite::{RewriteRequest, Rewritten, rewrite};
 pub use select::{Selected, Selector};

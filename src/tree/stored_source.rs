@@ -18,6 +18,17 @@ impl<'a> StoredSource<'a> {
     pub fn new(stored: &'a Stored, root: Node) -> Self {
         Self { stored, root }
     }
+
+    /// The data of a file, wherever its node came from.
+    ///
+    /// # Errors
+    /// When it is no regular file.
+    pub fn data(stored: &'a Stored, file: &Node) -> Result<Box<dyn Data + Send + 'a>, TreeError> {
+        match &file.body {
+            Body::File(content) => Ok(Box::new(StoredData::new(stored, content.clone()))),
+            _ => Err(not_a("regular file", file)),
+        }
+    }
 }
 
 fn not_a(what: &'static str, node: &Node) -> TreeError {
@@ -43,10 +54,7 @@ impl Source for StoredSource<'_> {
     }
 
     fn open<'a>(&'a self, file: &Entry<u64>) -> Result<Box<dyn Data + Send + 'a>, TreeError> {
-        match &file.node.body {
-            Body::File(content) => Ok(Box::new(StoredData::new(self.stored, content.clone()))),
-            _ => Err(not_a("regular file", &file.node)),
-        }
+        Self::data(self.stored, &file.node)
     }
 
     fn settled(&self, _file: &Entry<u64>) -> Result<Option<Meta>, TreeError> {

@@ -2,6 +2,7 @@
 //! and the errors that a file operation may end in. Knows nothing of FUSE and of errnos.
 
 pub mod browse;
+pub mod overlay;
 pub mod stage;
 
 use std::io;

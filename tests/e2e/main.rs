@@ -18,6 +18,7 @@ mod linux;
 mod mount;
 mod oddities;
 mod outage;
+mod overlay;
 mod repair;
 mod requests;
 mod restore;

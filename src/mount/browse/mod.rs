@@ -21,6 +21,7 @@ use crate::repo::{ChunkSource, Indexed, RepoError};
 use crate::tree::Stored;
 use crate::view::FsError;
 use crate::view::browse::{Browse, BrowseOptions, Catalog, Chooser, Owners, Shelf};
+use crate::view::stage::BaseRef;
 
 /// Decoded directory pages kept, in bytes.
 const PAGES: u64 = Stored::PAGE_BUDGET;
@@ -63,6 +64,34 @@ pub fn mount_browse(
     options: &BrowseMountOptions,
     ready: impl FnOnce(&Path),
 ) -> Result<Ended, BrowseError> {
+    let session = begin(repo, options, false)?;
+    ready(session.mountpoint());
+    Ok(session.wait())
+}
+
+/// Mounts a directory of a snapshot for an overlay to lie on, which checks permissions by itself and has its own
+/// attributes. Served until the overlay is gone.
+///
+/// # Errors
+/// When it cannot be mounted.
+pub(super) fn mount_lower(
+    repo: &Arc<Indexed>,
+    mountpoint: PathBuf,
+    base: &BaseRef,
+    threads: usize,
+) -> Result<Session, BrowseError> {
+    let options = BrowseMountOptions {
+        mountpoint,
+        only: Some((base.snapshot, base.path.clone())),
+        owners: Owners::AsStored,
+        allow_other: false,
+        nonempty: false,
+        threads,
+    };
+    begin(repo, &options, true)
+}
+
+fn begin(repo: &Arc<Indexed>, options: &BrowseMountOptions, is_lower: bool) -> Result<Session, BrowseError> {
     let stored = Stored::new(repo.clone() as Arc<dyn ChunkSource>, PAGES);
     let owner = BrowseOptions {
         owners: options.owners,
@@ -77,6 +106,7 @@ pub fn mount_browse(
     let pushes = Arc::new(Pushes::new());
     let pulse = Pulse::default();
     let filesystem = BrowseFilesystem::new(browse, pushes.clone(), pulse.clone(), options.allow_other);
+    let filesystem = if is_lower { filesystem.below_overlay() } else { filesystem };
     let session = Session::mount(
         filesystem,
         &SessionOptions {
@@ -84,7 +114,7 @@ pub fn mount_browse(
             source: repo.store().describe(),
             read_only: true,
             allow_other: options.allow_other,
-            default_permissions: options.allow_other,
+            default_permissions: options.allow_other || is_lower,
             nonempty: options.nonempty,
             threads: options.threads,
             read_ahead_kib: READ_AHEAD_KIB,
@@ -95,8 +125,7 @@ pub fn mount_browse(
     if options.threads > 1 {
         pushes.begin(session.notifier());
     }
-    ready(session.mountpoint());
-    Ok(session.wait())
+    Ok(session)
 }
 
 /// Names of snapshots, as all commands understand them.

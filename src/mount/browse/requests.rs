@@ -20,6 +20,7 @@ use crate::mount::errno::errno;
 use crate::mount::pulse::Pulse;
 use crate::mount::reply::{self, BUFFER, LONG, negative};
 use crate::view::browse::{Browse, Entry, Lifetime, Listed};
+use crate::view::overlay;
 use crate::view::{Attr, FsError};
 
 const BRIEF: Duration = Duration::from_secs(1);
@@ -38,6 +39,8 @@ pub(super) struct BrowseFilesystem {
     pushes: Arc<Pushes>,
     pulse: Pulse,
     checks_permissions: bool,
+    /// An overlay lies on it.
+    is_lower: bool,
     stateless: Stateless,
 }
 
@@ -54,7 +57,32 @@ fn kept(result: Result<Entry, FsError>) -> Result<(Attr, Duration), FsError> {
 
 impl BrowseFilesystem {
     pub(super) fn new(browse: Browse, pushes: Arc<Pushes>, pulse: Pulse, checks_permissions: bool) -> Self {
-        Self { browse, pushes, pulse, checks_permissions, stateless: Stateless::default() }
+        Self { browse, pushes, pulse, checks_permissions, is_lower: false, stateless: Stateless::default() }
+    }
+
+    /// For an overlay to lie on it.
+    pub(super) fn below_overlay(self) -> Self {
+        // The kernel asks for access lists only where they are checked, and the overlay checks by them.
+        Self { checks_permissions: true, is_lower: true, ..self }
+    }
+
+    /// An extended attribute. To an overlay, what a snapshot keeps by a name that it would take for its own is shown by
+    /// the one that it shows to its users as this.
+    fn xattr(&self, ino: u64, name: &[u8]) -> Result<Vec<u8>, FsError> {
+        match overlay::unescaped(name) {
+            Some(name) if self.is_lower => self.browse.xattr(ino, &name),
+            None if self.is_lower && overlay::is_own(name) => Err(FsError::NoAttr),
+            _ => self.browse.xattr(ino, name),
+        }
+    }
+
+    fn xattrs(&self, ino: u64) -> Result<Vec<u8>, FsError> {
+        let names = self.browse.xattrs(ino)?;
+        if !self.is_lower {
+            return Ok(names);
+        }
+        let each = names.split_inclusive(|&byte| byte == 0);
+        Ok(each.flat_map(overlay::escaped).collect())
     }
 
     fn serve(&self, request: impl FnOnce()) {
@@ -220,11 +248,11 @@ impl fuser::Filesystem for BrowseFilesystem {
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.serve(|| reply::xattr(self.browse.xattr(ino.0, name.as_bytes()), size, reply));
+        self.serve(|| reply::xattr(self.xattr(ino.0, name.as_bytes()), size, reply));
     }
 
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.serve(|| reply::xattr(self.browse.xattrs(ino.0), size, reply));
+        self.serve(|| reply::xattr(self.xattrs(ino.0), size, reply));
     }
 
     fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {

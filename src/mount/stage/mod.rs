@@ -14,10 +14,11 @@ use crate::view::stage::{Receipt, Stage};
 
 use self::requests::StageFilesystem;
 use super::commit::{CommitError, commit_stage};
-use super::control::Control;
+use super::control::{Control, Served};
 use super::pulse::Pulse;
 use super::relay::Relay;
 use super::session::{Session, SessionOptions};
+use super::{MountError, unmount};
 
 /// What the kernel reads ahead of a sequential reader, where we may say so.
 const READ_AHEAD_KIB: u32 = 1024;
@@ -71,7 +72,8 @@ pub fn mount_stage(
     let relay = Arc::new(Relay::new(monitor));
     let mountpoint = session.mountpoint().to_owned();
     stage.home().say(Some(&mountpoint))?;
-    let control = Control::serve(repo, &stage, &relay, &mountpoint)?;
+    let served = ServedStage { repo: repo.clone(), stage: stage.clone(), mountpoint: mountpoint.clone() };
+    let control = Control::serve(stage.home().dir(), Box::new(served), &relay)?;
     ready(&mountpoint);
     let ended = session.wait();
     log::debug!("{}: {:?}", mountpoint.display(), ended.cause);
@@ -85,6 +87,28 @@ pub fn mount_stage(
         stage.clear();
     }
     committed
+}
+
+/// What the control socket reaches.
+struct ServedStage {
+    repo: Arc<Indexed>,
+    stage: Arc<Stage>,
+    mountpoint: PathBuf,
+}
+
+impl Served for ServedStage {
+    fn unmount(&self) -> Result<(), MountError> {
+        unmount(&self.mountpoint)
+    }
+
+    fn snapshot(&self, monitor: &Arc<dyn Monitor>) -> Result<Receipt, CommitError> {
+        // What mapped pages hold belongs to it; the stage is still served meanwhile.
+        let synced = std::fs::File::open(&self.mountpoint).and_then(|root| Ok(rustix::fs::syncfs(root)?));
+        if let Err(error) = synced {
+            log::warn!("{}: pages not written back: {error}", self.mountpoint.display());
+        }
+        commit_stage(&self.repo, &self.stage, false, monitor)
+    }
 }
 
 /// A file that is open in the stage is open in this process.

@@ -19,7 +19,7 @@ use crate::mount::control::{Event, Request, ask, stage_at};
 use crate::ops::{BackupRequest, backup};
 use crate::repo::{Indexed, Params, Repository};
 use crate::store::LocalStore;
-use crate::view::stage::{BaseRef, Caller, NewStage, ROOT, Receipt, Stage, StageHome, StageState, find};
+use crate::view::stage::{BaseRef, Caller, Ledger, NewStage, ROOT, Receipt, Stage, StageHome, StageState, find};
 
 const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
 
@@ -55,6 +55,7 @@ impl Place {
             paths: vec![b"/x".to_vec()],
             tags: vec!["t".into()],
             time: None,
+            overlay: false,
         };
         open_stage(&self.repo, StageHome::create(&self.state(), new).unwrap()).unwrap()
     }

@@ -136,6 +136,16 @@ impl Attributes {
     }
 }
 
+/// Gives a directory the attributes of a node, by numbers of owners, whatever names they have here.
+///
+/// # Errors
+/// What could not be set.
+pub fn set_attributes(dir: &std::fs::File, node: &Node) -> io::Result<()> {
+    let dir: OwnedFd = dir.try_clone()?.into();
+    let set = Attributes::new(true).apply(Handle::Open(&dir), node, true);
+    set.map(drop).map_err(io::Error::other)
+}
+
 fn known(
     names: &RwLock<HashMap<Vec<u8>, Option<u32>>>,
     name: &[u8],

@@ -8,6 +8,8 @@ mod tidy;
 mod walk;
 mod work;
 
+pub use attributes::set_attributes;
+
 #[cfg(test)]
 mod tests;
 

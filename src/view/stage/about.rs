@@ -16,8 +16,11 @@ use super::home::{BaseRef, NewStage};
 
 pub(super) const ABOUT: &str = "stage.json";
 const LOCK: &str = "lock";
-/// The directory's layout and the journal's records; another number is refused.
+/// The directory's layout and the journal's records; another number than these two is refused.
 const FORMAT: u32 = 1;
+/// The layout of a stage whose files are in the layers of an overlay: nothing that a journal's reader may take for an
+/// empty stage.
+const FORMAT_OVERLAY: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct About {
@@ -49,7 +52,7 @@ pub(super) fn read_about(dir: &Path) -> Result<Option<(Timestamp, NewStage)>, St
     let path = dir.join(ABOUT);
     let Some(about) = read_json::<About>(&path)? else { return Ok(None) };
     let damaged = |what: &str| StageError::Damaged { path: path.clone(), what: what.to_owned() };
-    if about.format != FORMAT {
+    if ![FORMAT, FORMAT_OVERLAY].contains(&about.format) {
         return Err(damaged(&format!("written by another version of the program (format {})", about.format)));
     }
     let time = |(secs, nanos)| match nanos {
@@ -71,6 +74,7 @@ pub(super) fn read_about(dir: &Path) -> Result<Option<(Timestamp, NewStage)>, St
         paths: about.paths,
         tags: about.tags,
         time: about.time.map(time).transpose()?,
+        overlay: about.format == FORMAT_OVERLAY,
     };
     Ok(Some((time((about.created_secs, about.created_nanos))?, new)))
 }
@@ -141,7 +145,7 @@ pub(super) fn lock(dir: &Path, id: StageId) -> Result<File, StageError> {
 /// Says, durably, what a new stage is.
 pub(super) fn write_about(dir: &Path, created: Timestamp, new: &NewStage) -> Result<(), StageError> {
     let about = About {
-        format: FORMAT,
+        format: if new.overlay { FORMAT_OVERLAY } else { FORMAT },
         created_secs: created.secs,
         created_nanos: created.nanos,
         repository: new.repository.to_string(),

@@ -1,15 +1,15 @@
-//! A stage's side of a commit: keeping still meanwhile, and remembering which commits were begun and finished, so that
-//! one that is killed is neither lost nor made twice. Knows nothing of how snapshots are made.
+//! A stage's side of a commit: keeping still meanwhile, and its ledger in the journal. Knows nothing of how snapshots
+//! are made.
 
 use std::sync::{PoisonError, RwLockWriteGuard};
 
-use crate::base::{ChunkId, ObjectId, SnapshotId, StageId};
+use crate::base::{ChunkId, SnapshotId};
 use crate::view::FsError;
 
 use super::journal::Batch;
 use super::overlay::Stage;
 use super::source::StageSource;
-use super::{Receipt, StageError};
+use super::{Ledger, Receipt, StageError, StageHome};
 
 /// The commit that was begun and not finished.
 const BEGUN: &str = "begun";
@@ -31,52 +31,41 @@ impl Stage {
         Frozen { stage: self, _gate: gate }
     }
 
-    /// How many commits were finished: the number of the one that is next.
-    ///
-    /// # Errors
-    /// When the journal cannot be read.
-    pub fn sequence(&self) -> Result<u64, FsError> {
+    /// Removes what was staged, which takes a while for many files. Only for a stage that is over.
+    pub fn clear(&self) {
+        self.home().clear();
+    }
+}
+
+impl Ledger for Stage {
+    fn home(&self) -> &StageHome {
+        self.home()
+    }
+
+    fn sequence(&self) -> Result<u64, FsError> {
         Ok(self.journal.meta_number(FINISHED)?.unwrap_or(0))
     }
 
-    /// What the snapshot of a commit says of its origin: the stage's id, changed by the commit's number.
-    pub fn commit_id(&self, sequence: u64) -> StageId {
-        let mut id = *self.home().info().id.as_bytes();
-        for (byte, number) in id.iter_mut().rev().zip(sequence.to_le_bytes()) {
-            *byte ^= number;
-        }
-        StageId(id)
-    }
-
-    /// Whether a commit was begun of which nobody knows how it ended: its snapshot may be there.
-    pub fn is_undecided(&self) -> Result<bool, FsError> {
+    fn is_undecided(&self) -> Result<bool, FsError> {
         Ok(self.journal.meta_number(BEGUN)?.is_some())
     }
 
-    /// The snapshot that the stage was last equal to: its last commit's, else its base.
-    pub fn last_snapshot(&self) -> Result<Option<SnapshotId>, FsError> {
-        match self.journal.meta(SNAPSHOT)? {
-            Some(bytes) => match <[u8; 32]>::try_from(&bytes[..]) {
-                Ok(id) => Ok(Some(SnapshotId(id))),
-                Err(_) => Err(FsError::Damaged("journal: no snapshot id".into())),
-            },
-            None => Ok(self.home().info().new.base.as_ref().filter(|base| base.path.is_empty()).map(|b| b.snapshot)),
+    fn last_made(&self) -> Result<Option<SnapshotId>, FsError> {
+        let Some(bytes) = self.journal.meta(SNAPSHOT)? else { return Ok(None) };
+        match <[u8; 32]>::try_from(&bytes[..]) {
+            Ok(id) => Ok(Some(SnapshotId(id))),
+            Err(_) => Err(FsError::Damaged("journal: no snapshot id".into())),
         }
     }
 
-    /// Writes down, durably, that a commit begins.
-    ///
-    /// # Errors
-    /// When the journal cannot be written; so do the others.
-    pub fn begin(&self) -> Result<(), FsError> {
+    fn begin(&self) -> Result<(), FsError> {
         let mut batch = Batch::default();
         batch.put_meta_number(BEGUN, self.sequence()?);
         self.journal.write(batch)?;
         self.journal.sync()
     }
 
-    /// Writes down, durably, how it ended: with a snapshot, or with none because nothing had changed.
-    pub fn finish(&self, snapshot: Option<SnapshotId>) -> Result<(), FsError> {
+    fn finish(&self, snapshot: Option<SnapshotId>) -> Result<(), FsError> {
         let mut batch = Batch::default();
         if let Some(id) = snapshot {
             batch.put_meta(SNAPSHOT, &id.0);
@@ -87,18 +76,9 @@ impl Stage {
         self.journal.sync()
     }
 
-    /// Ends the stage: the receipt is durable. What was staged is of no more use; `clear` removes it.
-    ///
-    /// # Errors
-    /// When the receipt cannot be written. The commit is finished nevertheless, and will be found to be.
-    pub fn close(&self, receipt: &Receipt) -> Result<(), StageError> {
+    fn close(&self, receipt: &Receipt) -> Result<(), StageError> {
         self.end();
         self.home().close(receipt)
-    }
-
-    /// Removes what was staged, which takes a while for many files. Only for a stage that is over.
-    pub fn clear(&self) {
-        self.home().clear();
     }
 }
 

@@ -1,7 +1,7 @@
 //! The directory of a stage: its place, its lock, what it says of itself. Knows nothing of what is staged.
 //!
-//! `<state>/stages/<stage id>/` holds `stage.json` (written once), `lock` (held by the daemon, says who), `journal/`,
-//! `spool/`, `control.sock` while mounted, and `receipt.json` once committed.
+//! `<state>/stages/<stage id>/` holds `stage.json` (written once), `lock` (held by the daemon, says who), `journal/`
+//! and `spool/` or the layers of an overlay, `control.sock` while mounted, and `receipt.json` once committed.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,7 +9,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::base::files::make_private_dir;
+use serde::{Deserialize, Serialize};
+
+use crate::base::files::{make_private_dir, remove_tree};
 use crate::base::{ObjectId, RepositoryId, SnapshotId, StageId, Timestamp};
 
 use super::about::{ABOUT, holder, io_at, lock, read_about, read_json, write_about, write_holder, write_json};
@@ -38,6 +40,8 @@ pub struct NewStage {
     pub tags: Vec<String>,
     /// The time that its snapshots are to have; `None` is the time of each.
     pub time: Option<Timestamp>,
+    /// Whether the kernel's overlayfs keeps what is written, instead of a journal.
+    pub overlay: bool,
 }
 
 /// Where a stage is between its beginning and its end.
@@ -126,6 +130,15 @@ pub fn find(state: &Path, prefix: &str) -> Result<StageInfo, StageError> {
     }
 }
 
+/// Whether a process has the stage in `dir`. What cannot be told counts as yes.
+pub fn is_held(dir: &Path) -> bool {
+    let id = dir.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<StageId>().ok());
+    match id.map(|id| holder(dir, id)) {
+        Some(Ok(holder)) => holder.is_some(),
+        Some(Err(_)) | None => true,
+    }
+}
+
 /// Removes a stage and all that was written to it. One that a process has is refused.
 ///
 /// # Errors
@@ -137,7 +150,7 @@ pub fn discard(info: &StageInfo) -> Result<(), StageError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_at(&info.dir)(error)),
         _ => {}
     }
-    fs::remove_dir_all(&info.dir).map_err(io_at(&info.dir))
+    remove_tree(&info.dir).map_err(io_at(&info.dir))
 }
 
 /// `None` where there is no stage, or only the rest of one that is being made or removed.
@@ -224,20 +237,28 @@ impl StageHome {
     }
 
     /// Ends the stage: the receipt is durable.
-    pub(super) fn close(&self, receipt: &Receipt) -> Result<(), StageError> {
+    pub(in crate::view) fn close(&self, receipt: &Receipt) -> Result<(), StageError> {
         write_json(self.dir(), RECEIPT, receipt)
     }
 
     /// Removes what was staged. What remains is in nobody's way, and goes with the stage's directory.
-    pub(super) fn clear(&self) {
-        for name in ["journal", "spool"] {
-            match fs::remove_dir_all(self.dir().join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    log::warn!("{}: {error}", self.dir().join(name).display());
-                }
-                _ => {}
+    pub(in crate::view) fn clear(&self) {
+        for name in ["journal", "spool", "upper", "work", "lower"] {
+            let dir = self.dir().join(name);
+            if let Err(error) = remove_tree(&dir) {
+                log::warn!("{}: {error}", dir.display());
             }
         }
+    }
+
+    /// Something that another kind of stage keeps beside what all have; `None` where it was never written.
+    pub(in crate::view) fn read_json<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<Option<T>, StageError> {
+        read_json(&self.dir().join(name))
+    }
+
+    /// Keeps it, durably.
+    pub(in crate::view) fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), StageError> {
+        write_json(self.dir(), name, value)
     }
 
     /// The receipt of a stage that is over.
@@ -264,6 +285,7 @@ mod tests {
             paths: vec![b"/x".to_vec()],
             tags: vec!["t".into()],
             time: Some(Timestamp::new(-5, 7)),
+            overlay: true,
         }
     }
 
@@ -277,6 +299,7 @@ mod tests {
         let mountpoint = Some(PathBuf::from("/mnt/x"));
         assert_eq!(info.state, StageState::Open { pid: std::process::id(), mountpoint });
         assert_eq!((&info.new.base, info.new.time), (&new_stage().base, new_stage().time));
+        assert!(info.new.overlay);
         assert!(matches!(StageHome::open(&info), Err(StageError::InUse { .. })));
         assert!(matches!(discard(&info), Err(StageError::InUse { .. })));
         drop(home);

@@ -12,6 +12,7 @@ use crate::base::{ChunkId, ObjectId};
 use crate::tree::{Body, Content, Data, DirRef, Entries, Entry, Meta, Node, Run, Source, Start, TreeError, Xattr};
 use crate::view::FsError;
 
+use super::Ledger;
 use super::base::{Child, FIRST_LINK, ROOT, below};
 use super::files::FileRef;
 use super::journal::{self, DIRENT, XATTR};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::base::{ChunkId, RepositoryId};
 use crate::repo::{ChunkSource, MemoryChunks};
 use crate::tree::{Body, ContentWriter, DirBuilder, Entry, Node, Source, Stored};
-use crate::view::stage::{NewStage, Stage, StageHome, StagePlace, StageSource, find};
+use crate::view::stage::{Ledger, NewStage, Stage, StageHome, StagePlace, StageSource, find};
 
 /// A state directory with one stage.
 pub struct Place {
@@ -37,6 +37,7 @@ impl Place {
             paths: Vec::new(),
             tags: Vec::new(),
             time: None,
+            overlay: false,
         };
         let home = StageHome::create(self.state.path(), new).unwrap();
         Stage::open(home, self.base.clone()).unwrap()
