@@ -73,6 +73,19 @@ impl<'a> ContentReader<'a> {
         Ok(())
     }
 
+    /// The same of the end of this part alone, unless it is in the piece in which the part begins.
+    ///
+    /// # Errors
+    /// As `hint`.
+    pub fn hint_end(&self, offset: u64, len: u64) -> Result<(), TreeError> {
+        let end = offset.saturating_add(len);
+        let first = self.pieces(offset).next().transpose()?;
+        match first {
+            Some((start, piece)) if start + piece.len < end => self.hint(end - 1, 1),
+            _ => Ok(()),
+        }
+    }
+
     /// `SEEK_DATA`: the first offset from `offset` on that is not in a hole; `None` if there is none.
     pub fn next_data(&self, offset: u64) -> Result<Option<u64>, TreeError> {
         for piece in self.pieces(offset) {

@@ -1,13 +1,13 @@
 use std::collections::HashSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::Interrupted;
+use crate::base::{ChunkId, Interrupted};
 use crate::codec::chunker::Sizes;
-use crate::repo::{ChunkSink, Class, MemoryChunks};
+use crate::repo::{Chunk, ChunkSink, ChunkSource, Class, MemoryChunks, RepoError};
 use crate::tree::samples::stored;
 use crate::tree::{Body, Content, Data, Entry, Node, Run, Source, Stored, StoredSource, TreeError};
 
@@ -300,4 +300,37 @@ fn damaged_lists_and_data_are_errors() {
     assert!(matches!(stored_now.content(&content).read_at(0, &mut buf), Err(TreeError::Damaged { .. })));
     let node = Node { body: Body::Fifo, ..crate::tree::samples::file("f") };
     assert!(StoredSource::new(&stored_now, node.clone()).open(&Entry::known(node, 0)).is_err());
+}
+
+/// Remembers what it was told would be wanted.
+struct Hinted(Arc<MemoryChunks>, Mutex<Vec<ChunkId>>);
+
+impl ChunkSource for Hinted {
+    fn chunk(&self, id: &ChunkId) -> Result<Chunk, RepoError> {
+        self.0.chunk(id)
+    }
+
+    fn chunks_hint(&self, ids: &[ChunkId]) {
+        self.1.lock().unwrap().extend(ids);
+    }
+}
+
+#[test]
+fn the_end_of_a_part_is_hinted_at_where_it_is_in_another_piece_than_the_beginning() {
+    let chunks = small_chunks();
+    let content = store(&*chunks, &[Part::Data(noise(30_000, 1)), Part::Hole(9_000), Part::Data(noise(500, 2))], 4096);
+    let hinted = Arc::new(Hinted(chunks, Mutex::default()));
+    let stored = Stored::new(hinted.clone(), 1 << 20);
+    let reader = stored.content(&content);
+    let pieces: Vec<_> = reader.pieces(0).map(Result::unwrap).collect();
+    let hints = |offset, len| {
+        reader.hint_end(offset, len).unwrap();
+        std::mem::take(&mut *hinted.1.lock().unwrap())
+    };
+    let (start, third) = pieces[2];
+    assert_eq!(hints(5, start - 5 + 1), [third.id.unwrap()]);
+    assert_eq!(hints(start, third.len), [], "one piece");
+    assert_eq!(hints(0, 30_001), [], "ends in a hole");
+    assert_eq!(hints(29_999, 9_002), [pieces.last().unwrap().1.id.unwrap()]);
+    assert_eq!(hints(1 << 20, 10), [], "nothing is there");
 }

@@ -21,6 +21,9 @@ const NODES: usize = 16_384;
 /// ...and what all of them may take, in bytes.
 const NODE_BYTES: u64 = 8 << 20;
 
+/// Reads of such lengths take two or three blocks. Of longer ones several are on their way, and shorter ones take one.
+const PARALLEL: std::ops::Range<usize> = 32 << 10..512 << 10;
+
 /// What slots of inode numbers stand for.
 #[derive(Clone)]
 pub(super) enum Slot {
@@ -295,6 +298,10 @@ impl Trees {
         let left = reader.length().saturating_sub(offset);
         let wanted = usize::try_from(left).map_or(size, |left| left.min(size));
         out.resize(wanted, 0);
+        // Two blocks mostly: the other one is decoded meanwhile, where there is a processor for it.
+        if PARALLEL.contains(&wanted) {
+            reader.hint_end(offset, wanted as u64).map_err(|error| self.failed(&located.shown, located.rank, error))?;
+        }
         let got = reader.read_at(offset, out);
         let got = got.map_err(|error| self.failed(&located.shown, located.rank, error))?;
         out.truncate(got);
