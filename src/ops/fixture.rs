@@ -298,6 +298,6 @@ pub fn rsync_differences(from: &Path, to: &Path) -> String {
     // The terabyte of nothing is compared by hand.
     command.args([options, "--delete", "--itemize-changes", "--exclude=/hole"]);
     let output = command.arg(from.join("")).arg(to.join("")).output().expect("rsync is there for the tests");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -264,7 +264,8 @@ fn a_repair_loses_what_is_lost_and_a_backup_brings_it_back() {
     for (old, new) in &replaced {
         let (old, new) = (world.paths(old), world.paths(&new.unwrap()));
         assert!(new.is_subset(&old) && old.difference(&new).cloned().collect::<BTreeSet<_>>().is_subset(&lost));
-        assert!(new.is_disjoint(&lost) && new.len() > 2);
+        // Whichever block came first: the long file's, or that of the five short ones.
+        assert!(new.is_disjoint(&lost) && !new.is_empty());
     }
     let again = SnapshotsPlan::make(repo, &|_| true, &Silent).unwrap();
     assert!(again.snapshots.iter().all(|one| one.repaired_as.is_some()) && again.snapshots.len() == replaced.len());
