@@ -5,7 +5,7 @@ use crate::harness::compare::{self, Exact};
 use crate::harness::{Mounted, World, full, kill, mounts, root, run, shell, wait_until};
 use crate::oddities;
 use crate::round_trip::rsync;
-use crate::stage::stages;
+use crate::stage::{mirrored_in, stages};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -38,16 +38,7 @@ fn mirrored(script: &str) {
     let source = base(&world);
     let stage = from_latest(&world);
     compare::same(&source, stage.path(), Exact::Elsewhere);
-    assert_eq!(shell(&source, script), shell(stage.path(), script), "the same output on both");
-    let stamp = "find . -exec touch -h -d '2026-01-02 03:04:05.678901234' {} +";
-    shell(&source, stamp);
-    shell(stage.path(), stamp);
-    compare::same(&source, stage.path(), Exact::Elsewhere);
-    let id = stage.commit();
-    let mount = world.mount(&[&id]);
-    compare::same(&source, mount.path(), Exact::Elsewhere);
-    assert_eq!(compare::xattrs(&source), compare::xattrs(mount.path()));
-    mount.umount();
+    mirrored_in(&world, &source, stage, script);
     assert!(stages(&world).is_empty(), "none is left");
 }
 

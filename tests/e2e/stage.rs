@@ -30,16 +30,22 @@ fn mirrored(script: &str) {
     let source = base(&world);
     let stage = from_latest(&world);
     compare::same(&source, stage.path(), Exact::Shown);
-    assert_eq!(shell(&source, script), shell(stage.path(), script), "the same output on both");
+    mirrored_in(&world, &source, stage, script);
+}
+
+/// The same in a `stage` that begins as what is in `source`.
+#[track_caller]
+pub fn mirrored_in(world: &World, source: &Path, stage: Mounted<'_>, script: &str) {
+    assert_eq!(shell(source, script), shell(stage.path(), script), "the same output on both");
     let stamp = "find . -exec touch -h -d '2026-01-02 03:04:05.678901234' {} +";
-    shell(&source, stamp);
+    shell(source, stamp);
     shell(stage.path(), stamp);
     // Blocks of a file that is partly the base's are an estimate.
-    compare::same(&source, stage.path(), Exact::Elsewhere);
+    compare::same(source, stage.path(), Exact::Elsewhere);
     let id = stage.commit();
     let mount = world.mount(&[&id]);
-    compare::same(&source, mount.path(), Exact::Elsewhere);
-    assert_eq!(compare::xattrs(&source), compare::xattrs(mount.path()));
+    compare::same(source, mount.path(), Exact::Elsewhere);
+    assert_eq!(compare::xattrs(source), compare::xattrs(mount.path()));
     mount.umount();
 }
 
