@@ -16,6 +16,7 @@ mod find;
 mod forget;
 mod from;
 mod generate;
+mod global;
 mod hints;
 mod init;
 mod key;
@@ -50,7 +51,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::{Done, Failure, Kind};
-use session::{Global, Session};
+use global::Global;
+use session::Session;
 
 /// Encrypted, deduplicated snapshots that are directories: mount them, or write the next one into a mount
 ///

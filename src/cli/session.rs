@@ -1,19 +1,16 @@
-//! The sole opener of repositories: which one, with which password, and where its caches and stages are. A flag goes
-//! before the environment. Knows nothing of what the repository is opened for.
+//! The sole opener of repositories: which one, with which password, and where its caches and stages are. Knows nothing
+//! of what the repository is opened for.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Args, ValueHint};
-use zeroize::Zeroizing;
-
-use super::failure::{Failure, Kind, shown_path};
+use super::failure::Failure;
 use super::from::{self, From};
+use super::global::{Global, own_dir, password, place, remote};
 use super::location::{Location, Remote};
 use super::output::Style;
 use super::password::{Password, Source};
@@ -24,51 +21,6 @@ use crate::store::{ObjectName, Store, StoreError};
 /// What tells other backup programs to leave a directory out.
 const CACHE_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55\n\
     # This file marks a cache directory of snapfold; see https://bford.info/cachedir/\n";
-
-/// Flags of every command.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Global options")]
-pub struct Global {
-    /// The repository: a directory, or a bucket as s3:URL [env: SNAPFOLD_REPOSITORY]
-    #[arg(
-        long,
-        short = 'r',
-        global = true,
-        value_name = "LOCATION",
-        visible_alias = "repo",
-        value_hint = ValueHint::DirPath
-    )]
-    pub repository: Option<OsString>,
-    /// Read the repository's location from a file [env: SNAPFOLD_REPOSITORY_FILE]
-    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "repository")]
-    pub repository_file: Option<PathBuf>,
-    /// Read the password from a file [env: SNAPFOLD_PASSWORD_FILE]
-    #[arg(long, short = 'p', global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub password_file: Option<PathBuf>,
-    /// Take the output of a shell command as the password [env: SNAPFOLD_PASSWORD_COMMAND]
-    #[arg(long, global = true, value_name = "COMMAND", conflicts_with = "password_file")]
-    pub password_command: Option<OsString>,
-    /// Keep caches here [env: SNAPFOLD_CACHE_DIR] [default: ~/.cache/snapfold]
-    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub cache_dir: Option<PathBuf>,
-    /// Print JSON for programs
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// Print only what was asked for: no progress, no summary
-    #[arg(long, short = 'q', global = true)]
-    pub quiet: bool,
-    /// Say more on standard error; twice for even more
-    #[arg(long, short = 'v', global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
-    pub verbose: u8,
-    #[command(flatten)]
-    pub remote: Remote,
-}
-
-impl Global {
-    pub fn style(&self) -> Style {
-        Style { json: self.json, quiet: self.quiet }
-    }
-}
 
 /// Where everything is. Nothing is opened before it is asked for.
 pub struct Session {
@@ -280,81 +232,10 @@ pub fn make_private_dir(dir: &Path) -> Result<(), Failure> {
     files::make_private_dir(dir).map_err(|error| Failure::path(dir, error))
 }
 
-fn place(global: &Global, var: &dyn Fn(&str) -> Option<OsString>) -> Result<Location, Failure> {
-    let from_file = |path: &Path| {
-        let fail = |what: String| Failure::new(format!("repository file {}: {what}", shown_path(path)));
-        let mut bytes = fs::read(path).map_err(|error| fail(error.to_string()))?;
-        bytes.truncate(bytes.trim_ascii_end().len());
-        if bytes.is_empty() || bytes.contains(&b'\n') || bytes.contains(&0) {
-            return Err(fail("not one line with a location".to_owned()));
-        }
-        Ok(OsString::from_vec(bytes))
-    };
-    let text = if let Some(text) = &global.repository {
-        text.clone()
-    } else if let Some(path) = &global.repository_file {
-        from_file(path)?
-    } else {
-        match (var("SNAPFOLD_REPOSITORY"), var("SNAPFOLD_REPOSITORY_FILE")) {
-            (Some(_), Some(_)) => {
-                return Err(Failure::new("both SNAPFOLD_REPOSITORY and SNAPFOLD_REPOSITORY_FILE are set"));
-            }
-            (Some(text), None) => text,
-            (None, Some(path)) => from_file(Path::new(&path))?,
-            (None, None) => {
-                return Err(Failure::of(Kind::Failed, "no repository given")
-                    .hint("use -r LOCATION, or set SNAPFOLD_REPOSITORY or SNAPFOLD_REPOSITORY_FILE"));
-            }
-        }
-    };
-    Location::parse(&text)
-}
-
-/// With paths that hold wherever a daemon goes.
-fn remote(flags: &Remote, var: &dyn Fn(&str) -> Option<OsString>) -> Remote {
-    let cacert = flags.cacert.clone().or_else(|| var("SNAPFOLD_CACERT").map(PathBuf::from));
-    Remote { cacert: cacert.map(|path| std::path::absolute(&path).unwrap_or(path)), ..flags.clone() }
-}
-
-fn password(global: &Global, var: &dyn Fn(&str) -> Option<OsString>) -> Result<Source, Failure> {
-    if let Some(path) = &global.password_file {
-        return Ok(Source::File(path.clone()));
-    }
-    if let Some(command) = &global.password_command {
-        return Ok(Source::Command(command.clone()));
-    }
-    let set =
-        ["SNAPFOLD_PASSWORD_FILE", "SNAPFOLD_PASSWORD_COMMAND", "SNAPFOLD_PASSWORD"].map(|name| (name, var(name)));
-    let mut found = set.into_iter().filter_map(|(name, value)| value.map(|value| (name, value)));
-    match (found.next(), found.next()) {
-        (None, _) => Ok(Source::Prompt),
-        (Some((first, _)), Some((second, _))) => Err(Failure::new(format!("both {first} and {second} are set"))),
-        (Some(("SNAPFOLD_PASSWORD_FILE", path)), None) => Ok(Source::File(path.into())),
-        (Some(("SNAPFOLD_PASSWORD_COMMAND", command)), None) => Ok(Source::Command(command)),
-        (Some((_, password)), None) => Ok(Source::Given(Zeroizing::new(password.into_vec()))),
-    }
-}
-
-/// A directory of the user's for snapfold: as given, as the variable says, or where the XDG rules put it.
-fn own_dir(
-    flag: Option<&Path>,
-    own: &str,
-    xdg: &str,
-    in_home: &str,
-    var: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<PathBuf, Failure> {
-    let given = flag.map(Path::to_owned).or_else(|| var(own).map(PathBuf::from));
-    let dir = given
-        // The XDG rules say to ignore what is not absolute.
-        .or_else(|| var(xdg).map(PathBuf::from).filter(|dir| dir.is_absolute()).map(|dir| dir.join("snapfold")))
-        .or_else(|| var("HOME").map(|home| PathBuf::from(home).join(in_home).join("snapfold")))
-        .ok_or_else(|| Failure::new(format!("neither {own} nor HOME is set")))?;
-    std::path::absolute(&dir).map_err(|error| Failure::path(&dir, error))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zeroize::Zeroizing;
 
     fn global() -> Global {
         Global::default()
@@ -398,17 +279,5 @@ mod tests {
         let none = Session::resolve(&global(), &vars(&[]));
         assert!(none.place().unwrap_err().hint.is_some());
         assert!(none.password.is_ok_and(|source| source == Source::Prompt));
-    }
-
-    #[test]
-    fn a_repository_file_has_one_line() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("where");
-        let place_of = |bytes: &[u8]| {
-            fs::write(&file, bytes).unwrap();
-            place(&Global { repository_file: Some(file.clone()), ..global() }, &vars(&[]))
-        };
-        assert_eq!(place_of(b"/srv/b\xff\n").unwrap().bytes(), b"/srv/b\xff");
-        assert!(place_of(b"\n").is_err() && place_of(b"/a\n/b\n").is_err());
     }
 }
