@@ -19,6 +19,7 @@ mod mark;
 mod memory;
 mod note;
 mod pack;
+mod packing;
 mod paper;
 mod pending;
 mod prefetch;

@@ -1,34 +1,26 @@
-//! Chunks into blocks, blocks into packs, packs into index segments, each durable before the next.
+//! Chunks into blocks, by whoever puts them: hashed, looked for, and copied. What becomes of blocks is the business of
+//! threads that the writer starts and ends.
 //!
-//! Whoever calls `put` hashes and copies; threads of the writer compress blocks; others seal and store packs. All
-//! queues between them are short, so that memory is bounded and a slow store slows the callers. The first failure stops
-//! everything: later calls fail as well, and what is in the store is found again by the next writer on this machine.
+//! All queues to and between them are short, so that memory is bounded and a slow store slows the callers. The first
+//! failure stops everything: later calls fail as well, and what is in the store is found again by the next writer on
+//! this machine.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 
-use super::buffers::Buffers;
-use super::failure::Failure;
-use super::index::{LeftOut, Marker, SegmentBuilder, read_pack_entry};
-use super::pack::{ChunkEntry, Gathered, compress_block};
-use super::pending::Pending;
+use super::index::Marker;
+use super::pack::ChunkEntry;
+use super::packing::{Block, Packing, UnderWay, lock};
 use super::{ChunkSink, Class, Indexed, Look, MAX_CHUNK, RepoError};
 use crate::base::{ChunkId, Counter, Monitor, PackId};
 use crate::codec::chunker::Chunker;
-use crate::store::{Kind, ObjectName};
 
-/// A segment is stored after so many packs, chunks, or that time: what a crash leaves unlisted is bounded.
-const SEGMENT_PACKS: usize = 64;
-const SEGMENT_CHUNKS: usize = 256 << 10;
-const SEGMENT_TIME: Duration = Duration::from_secs(60);
-/// Tiny chunks fill a block and a pack by their number: tables stay short.
+/// Tiny chunks fill a block by their number: tables stay short.
 const BLOCK_CHUNKS: usize = 8 << 10;
-const PACK_CHUNKS: usize = 64 << 10;
 /// Threads that store packs: one waits for the store while another seals.
 const STORERS: usize = 2;
 
@@ -46,7 +38,7 @@ pub struct Written {
 
 /// A sink of chunks. Dropped without `finish`, what it stored is found again by the next writer on this machine.
 pub struct Writer {
-    work: Arc<Work>,
+    work: Arc<Packing>,
     /// `None` once the threads were told to end.
     blocks: Option<Sender<Block>>,
     threads: Vec<JoinHandle<()>>,
@@ -56,42 +48,6 @@ pub struct Writer {
     /// Shared by those that put, held alone by the one that flushes.
     gate: RwLock<()>,
     open: [Mutex<Block>; 3],
-}
-
-/// Chunks that will be compressed together.
-struct Block {
-    class: Class,
-    plain: Vec<u8>,
-    chunks: Vec<ChunkEntry>,
-}
-
-/// What the threads share.
-struct Work {
-    indexed: Arc<Indexed>,
-    monitor: Arc<dyn Monitor>,
-    pending: Pending,
-    /// Blocks that wait to become a pack: of directories, of data.
-    gathered: [Mutex<Gathered>; 2],
-    packs: Mutex<Option<Sender<Gathered>>>,
-    listed: Mutex<Listed>,
-    under_way: Mutex<usize>,
-    idle: Condvar,
-    failure: Failure,
-    plains: Buffers,
-    arenas: Buffers,
-    chunks_new: AtomicU64,
-    bytes_new: AtomicU64,
-    bytes_stored: AtomicU64,
-    packs_stored: AtomicU64,
-}
-
-struct Listed {
-    builder: SegmentBuilder,
-    since: Instant,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Writer {
@@ -110,26 +66,7 @@ impl Writer {
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let (blocks, blocks_in) = bounded(workers);
         let (packs, packs_in) = bounded(0);
-        let pack_bytes = indexed.params().pack as usize;
-        let small_block = indexed.params().small_block as usize;
-        let gathered = || Mutex::new(Gathered::on(Vec::new(), pack_bytes + small_block));
-        let work = Arc::new(Work {
-            monitor,
-            pending: Pending::default(),
-            gathered: [gathered(), gathered()],
-            packs: Mutex::new(Some(packs)),
-            listed: Mutex::new(Listed { builder: SegmentBuilder::default(), since: Instant::now() }),
-            under_way: Mutex::new(0),
-            idle: Condvar::new(),
-            failure: Failure::default(),
-            plains: Buffers::new(2 * workers + 3),
-            arenas: Buffers::new(2),
-            chunks_new: AtomicU64::new(0),
-            bytes_new: AtomicU64::new(0),
-            bytes_stored: AtomicU64::new(0),
-            packs_stored: AtomicU64::new(0),
-            indexed: Arc::clone(&indexed),
-        });
+        let work = Arc::new(Packing::new(Arc::clone(&indexed), monitor, packs, workers));
         if !left_behind.is_empty() {
             work.adopt()?;
             left_behind.into_iter().try_for_each(Marker::clear).map_err(io)?;
@@ -309,154 +246,5 @@ impl ChunkSink for Writer {
 
     fn chunker(&self) -> &Chunker {
         &self.chunker
-    }
-}
-
-/// Counts as under way until dropped, also by a panic.
-struct UnderWay<'a>(&'a Work);
-
-impl<'a> UnderWay<'a> {
-    fn new(work: &'a Work) -> Self {
-        *lock(&work.under_way) += 1;
-        Self(work)
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.failure.set(RepoError::WriterFailed { what: "a thread of the writer panicked".to_owned() });
-        }
-        let mut under_way = lock(&self.0.under_way);
-        *under_way -= 1;
-        if *under_way == 0 {
-            self.0.idle.notify_all();
-        }
-    }
-}
-
-impl Work {
-    /// Waits until nothing is under way. Blocks become packs without a moment at which neither counts.
-    fn wait(&self) {
-        let mut under_way = lock(&self.under_way);
-        while *under_way > 0 {
-            under_way = self.idle.wait(under_way).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn compress_all(&self, blocks: &Receiver<Block>) {
-        let level = self.indexed.params().level;
-        let mut compressed = Vec::new();
-        for block in blocks {
-            let _under_way = UnderWay(self);
-            if !self.failure.is_set() {
-                compressed.clear();
-                compress_block(level, &block.plain, &mut compressed);
-                let full = {
-                    let family = usize::from(block.class != Class::Tree);
-                    let mut gathered = lock(&self.gathered[family]);
-                    gathered.push(block.class, block.plain.len(), block.chunks, &compressed);
-                    let full = gathered.bytes() >= self.indexed.params().pack as usize;
-                    (full || gathered.chunks() >= PACK_CHUNKS).then(|| self.take_gathered(&mut gathered))
-                };
-                if let Some(full) = full {
-                    self.send_pack(full);
-                }
-            }
-            self.plains.put_back(block.plain);
-        }
-    }
-
-    fn take_gathered(&self, gathered: &mut Gathered) -> Gathered {
-        let params = self.indexed.params();
-        let fresh = Gathered::on(self.arenas.get(), (params.pack + params.small_block) as usize);
-        std::mem::replace(gathered, fresh)
-    }
-
-    fn send_pack(&self, full: Gathered) {
-        if full.is_empty() {
-            return;
-        }
-        let packs = lock(&self.packs).clone();
-        let under_way = UnderWay::new(self);
-        if packs.is_some_and(|packs| packs.send(full).is_ok()) {
-            // The thread that takes it ends it.
-            std::mem::forget(under_way);
-        }
-    }
-
-    fn store_all(&self, packs: &Receiver<Gathered>) {
-        let mut out = Vec::new();
-        for gathered in packs {
-            let _under_way = UnderWay(self);
-            if !self.failure.is_set()
-                && let Err(e) = self.store_pack(gathered, &mut out)
-            {
-                self.failure.set(e);
-            }
-        }
-    }
-
-    fn store_pack(&self, gathered: Gathered, out: &mut Vec<u8>) -> Result<(), RepoError> {
-        let (entry, arena) = gathered.build(self.indexed.keys(), &self.indexed.id(), out);
-        self.arenas.put_back(arena);
-        self.indexed.store().put(&entry.name(), &[out])?;
-        self.packs_stored.fetch_add(1, Ordering::SeqCst);
-        self.count_stored(entry.size);
-        lock(&self.listed).builder.push(entry);
-        self.store_segment(false)
-    }
-
-    fn count_stored(&self, bytes: u64) {
-        self.bytes_stored.fetch_add(bytes, Ordering::SeqCst);
-        self.monitor.count(Counter::BytesStored, bytes);
-    }
-
-    /// Stores what is to be listed as a segment, if there is enough of it or if it must be now.
-    fn store_segment(&self, now: bool) -> Result<(), RepoError> {
-        let builder = {
-            let mut listed = lock(&self.listed);
-            let builder = &listed.builder;
-            let due = now
-                || builder.is_full()
-                || builder.packs().len() >= SEGMENT_PACKS
-                || builder.chunks() >= SEGMENT_CHUNKS
-                || listed.since.elapsed() >= SEGMENT_TIME;
-            if !due {
-                return Ok(());
-            }
-            listed.since = Instant::now();
-            std::mem::take(&mut listed.builder)
-        };
-        if builder.packs().is_empty() {
-            return Ok(());
-        }
-        let (id, bytes) = builder.build(self.indexed.keys(), &self.indexed.id());
-        self.indexed.store().put(&ObjectName::new(Kind::Segment, id), &[&bytes])?;
-        self.count_stored(bytes.len() as u64);
-        self.indexed.index().add(Some(id), builder.packs())?;
-        let chunks = builder.packs().iter().flat_map(|pack| &pack.blocks).flat_map(|block| &block.chunks);
-        self.pending.remove(chunks.map(|chunk| chunk.id));
-        Ok(())
-    }
-
-    /// Lists packs that writers stored and did not live to list: what they hold is not sent again.
-    fn adopt(&self) -> Result<(), RepoError> {
-        let left_out = self.indexed.index().left_out();
-        for (id, size) in self.indexed.index().unlisted(&self.indexed)? {
-            self.monitor.check()?;
-            if left_out.contains(&LeftOut { pack: id, block: None }) {
-                continue;
-            }
-            match read_pack_entry(&self.indexed, id, size) {
-                Ok(entry) => {
-                    lock(&self.listed).builder.push(entry);
-                    self.store_segment(false)?;
-                }
-                Err(e) if e.is_damage() => log::warn!("{e}; it is passed over"),
-                Err(e) => return Err(e),
-            }
-        }
-        self.store_segment(true)
     }
 }
