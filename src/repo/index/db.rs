@@ -5,6 +5,10 @@
 //! byte: `p` and a number: a pack; `n` and a pack's id: its number and length; `s` and a segment's id: it is loaded;
 //! `l` and a chunk's id: a place of last resort; `x`, a pack's id and a block's number: it is left out; `m`: counts.
 
+mod records;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,14 +18,14 @@ use rocksdb::{
     WriteBatch,
 };
 
+pub use self::records::{BlockPlace, Counts, PackPlaces, Place};
+use self::records::{last_resort_key, pack_key, pack_name_key};
 use super::left_out::{LeftOut, LeftOutSet, has_block};
 use crate::base::{ChunkId, ObjectId, PackId, SegmentId};
 use crate::codec::wire::{Malformed, Put, Take};
 use crate::repo::keys::Envelope;
 use crate::repo::pack::{HEADER, MAX_BLOCK, PackEntry};
 
-/// Increased whenever the meaning of keys or values changes: an index of another number is made anew.
-const FORMAT: u32 = 2;
 const CHUNKS: &str = "chunks";
 const META: &[u8] = b"m";
 /// The number that stands for all blocks of a pack that is left out.
@@ -56,74 +60,6 @@ impl DbError {
         ];
         let text = self.to_string();
         REFUSALS.iter().any(|refusal| text.contains(refusal))
-    }
-}
-
-/// Where a chunk is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    pub pack: u32,
-    pub block: u32,
-    /// Where in the block's plaintext.
-    pub offset: u32,
-    pub len: u32,
-}
-
-impl Place {
-    fn decode(bytes: &[u8]) -> Result<Self, DbError> {
-        let mut take = Take::new(bytes);
-        let mut next = || take.varint_u32();
-        Ok(Self { pack: next()?, block: next()?, offset: next()?, len: next()? })
-    }
-}
-
-/// Where a pack's blocks are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PackPlaces {
-    pub id: PackId,
-    pub envelope: Envelope,
-    pub blocks: Box<[BlockPlace]>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlockPlace {
-    pub start: u64,
-    pub sealed_len: u32,
-    pub plain_len: u32,
-}
-
-/// What is listed, all told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// Drawn when the database is made: tells one that was made anew from the one before.
-    incarnation: u64,
-    /// The number that the next pack gets. Numbers are not used twice, not even after `clear`.
-    next_pack: u32,
-    pub packs: u64,
-    pub chunks: u64,
-    pub bytes: u64,
-}
-
-impl Counts {
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        out.put_u32(FORMAT);
-        out.put_varint(self.incarnation);
-        out.put_varint(self.next_pack.into());
-        out.put_varint(self.packs);
-        out.put_varint(self.chunks);
-        out.put_varint(self.bytes);
-        out
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, DbError> {
-        let mut take = Take::new(bytes);
-        if take.u32()? != FORMAT {
-            return Err(DbError::OtherFormat);
-        }
-        let incarnation = take.varint()?;
-        let next_pack = take.varint_u32()?;
-        Ok(Self { incarnation, next_pack, packs: take.varint()?, chunks: take.varint()?, bytes: take.varint()? })
     }
 }
 
@@ -372,22 +308,6 @@ fn each_item(db: &DB, first: u8, mut each: impl FnMut(&[u8], &[u8]) -> Result<()
     Ok(())
 }
 
-fn last_resort_key(id: &ChunkId) -> [u8; 33] {
-    let mut key = [b'l'; 33];
-    key[1..].copy_from_slice(id.as_bytes());
-    key
-}
-
-fn pack_key(number: u32) -> [u8; 5] {
-    let mut key = [b'p'; 5];
-    key[1..].copy_from_slice(&number.to_be_bytes());
-    key
-}
-
-fn pack_name_key(id: &PackId) -> Vec<u8> {
-    [b"n", &id.as_bytes()[..]].concat()
-}
-
 fn options(cache: &Cache) -> (Options, [ColumnFamilyDescriptor; 2]) {
     let mut options = Options::default();
     options.create_if_missing(true);
@@ -423,6 +343,3 @@ fn options(cache: &Cache) -> (Options, [ColumnFamilyDescriptor; 2]) {
     });
     (options, families)
 }
-
-#[cfg(test)]
-mod tests;
