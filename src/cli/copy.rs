@@ -74,18 +74,15 @@ impl Copy {
             return Err(Failure::new("both are the same repository")
                 .hint("-r names the repository to copy to, --from-repository the one to copy from"));
         }
-        let mut chosen = selection::choose(selection::catalogue(&from)?, &self.snapshots, &self.which)?;
-        chosen.sort_by_key(|listed| (listed.snapshot.time, listed.id));
-        chosen.dedup_by_key(|listed| listed.id);
+        let chosen = selection::choose_once(selection::catalogue(&from)?, &self.snapshots, &self.which)?;
 
         let style = session.style();
         let progress = Progress::start(style, COPYING);
         let monitor: Arc<dyn Monitor> = progress.clone();
         let mut target = CopyTarget::open(to.clone(), &*monitor)?;
         let (come, there): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|listed| !target.has(&listed.snapshot));
-        let policy = Policy { bases: stages::bases(&session, &to)?, ..self.keep.policy() };
-        let tier = (!policy.is_empty()).then_some(&policy);
-        let unwanted: HashSet<_> = match tier {
+        let tier = self.policy(&session, &to)?;
+        let unwanted: HashSet<_> = match &tier {
             Some(policy) => {
                 let mut all = self.here(&to)?;
                 all.extend_from_slice(&come);
@@ -112,7 +109,7 @@ impl Copy {
         }
         progress.finish();
         // What could not be copied does not cost what is here in its place.
-        let forgotten = match tier {
+        let forgotten = match &tier {
             Some(_) if failed > 0 => 0,
             Some(policy) => self.forget(&to, policy, &unwanted)?,
             None => 0,
@@ -146,6 +143,15 @@ impl Copy {
             self.how.prune(&session, &to, false)?;
         }
         Ok(Done::Whole)
+    }
+
+    /// The policy, where this repository is a tier.
+    fn policy(&self, session: &Session, to: &Indexed) -> Result<Option<Policy>, Failure> {
+        let policy = self.keep.policy();
+        if policy.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Policy { bases: stages::bases(session, to)?, ..policy }))
     }
 
     /// What the policy is applied to here: as of what is copied, what the filter lets through.

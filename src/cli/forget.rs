@@ -92,9 +92,7 @@ impl Forget {
     }
 
     fn by_name(&self, catalogue: Catalogue, bases: &[SnapshotId]) -> Result<ForgetPlan, Failure> {
-        let mut listed = selection::choose(catalogue, &self.snapshots, &self.which)?;
-        listed.sort_by_key(|one| (one.snapshot.time, one.id));
-        listed.dedup_by_key(|one| one.id);
+        let listed = selection::choose_once(catalogue, &self.snapshots, &self.which)?;
         stages::none_stands_on(bases, &listed)?;
         Ok(ForgetPlan::of(listed))
     }

@@ -85,6 +85,14 @@ pub fn choose(mut catalogue: Catalogue, texts: &[OsString], which: &Which) -> Re
     texts.iter().map(one).collect()
 }
 
+/// The same, the oldest first and none twice.
+pub fn choose_once(catalogue: Catalogue, texts: &[OsString], which: &Which) -> Result<Vec<Listed>, Failure> {
+    let mut chosen = choose(catalogue, texts, which)?;
+    chosen.sort_by_key(|listed| (listed.snapshot.time, listed.id));
+    chosen.dedup_by_key(|listed| listed.id);
+    Ok(chosen)
+}
+
 /// A reader of trees with the usual cache.
 pub fn stored(indexed: &Arc<Indexed>) -> Arc<Stored> {
     Arc::new(Stored::new(indexed.clone(), Stored::PAGE_BUDGET))
