@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{CWD, FileType, Mode, Timespec, Timestamps, UTIME_OMIT, XattrFlags, mknodat, setxattr};
 
 use super::{OverlaySource, OverlayStage};
-use crate::base::{RepositoryId, SnapshotId, Timestamp};
+use crate::base::{SnapshotId, Timestamp};
 use crate::repo::MemoryChunks;
 use crate::tree::{Body, ContentWriter, Data, DirBuilder, Meta, Node, Run, Source, Step, Stored, TreeError, Walk};
 use crate::view::stage::{Ledger, NewStage, Receipt, StageHome, find};
@@ -74,18 +74,7 @@ impl Place {
     }
 
     fn stage(&self) -> Arc<OverlayStage> {
-        let new = NewStage {
-            repository: RepositoryId([1; 32]),
-            place: String::new(),
-            base: None,
-            host: Vec::new(),
-            user: Vec::new(),
-            paths: Vec::new(),
-            tags: Vec::new(),
-            time: None,
-            overlay: true,
-        };
-        self.open(StageHome::create(self.state.path(), new).unwrap())
+        self.open(StageHome::create(self.state.path(), NewStage::of_nothing(true)).unwrap())
     }
 
     fn open(&self, home: StageHome) -> Arc<OverlayStage> {

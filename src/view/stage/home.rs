@@ -44,6 +44,24 @@ pub struct NewStage {
     pub overlay: bool,
 }
 
+#[cfg(test)]
+impl NewStage {
+    /// One for tests that need nothing of what it says.
+    pub fn of_nothing(overlay: bool) -> Self {
+        Self {
+            repository: RepositoryId([1; 32]),
+            place: String::new(),
+            base: None,
+            host: Vec::new(),
+            user: Vec::new(),
+            paths: Vec::new(),
+            tags: Vec::new(),
+            time: None,
+            overlay,
+        }
+    }
+}
+
 /// Where a stage is between its beginning and its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StageState {

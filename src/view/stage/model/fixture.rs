@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::base::{ChunkId, RepositoryId};
+use crate::base::ChunkId;
 use crate::repo::{ChunkSource, MemoryChunks};
 use crate::tree::{Body, ContentWriter, DirBuilder, Entry, Node, Source, Stored};
 use crate::view::stage::{Ledger, NewStage, Stage, StageHome, StagePlace, StageSource, find};
@@ -28,18 +28,7 @@ impl Place {
     }
 
     pub fn stage(&self) -> Arc<Stage> {
-        let new = NewStage {
-            repository: RepositoryId([1; 32]),
-            place: String::new(),
-            base: None,
-            host: Vec::new(),
-            user: Vec::new(),
-            paths: Vec::new(),
-            tags: Vec::new(),
-            time: None,
-            overlay: false,
-        };
-        let home = StageHome::create(self.state.path(), new).unwrap();
+        let home = StageHome::create(self.state.path(), NewStage::of_nothing(false)).unwrap();
         Stage::open(home, self.base.clone()).unwrap()
     }
 
