@@ -35,8 +35,7 @@ impl Umount {
     pub fn run(self, session: &Session) -> Result<Done, Failure> {
         let point = real(&self.mountpoint)?;
         if is_dead(&point) && is_ours(&point) {
-            unmount(&point)?;
-            return Err(receipt::dead(&point));
+            return Err(cleared(&point));
         }
         match stage_at(&point) {
             // An overlay stays when its daemon is gone, and most of it still answers.
@@ -45,8 +44,10 @@ impl Umount {
                 Err(receipt::dead(&point))
             }
             Ok(dir) => receipt::ask(&dir, Request::Unmount, session.style()).map_err(|failure| {
-                if is_dead(&point) && unmount(&point).is_ok() { receipt::dead(&point) } else { failure }
+                if is_dead(&point) { cleared(&point) } else { failure }
             }),
+            // It died just now.
+            Err(ControlError::Gone { .. }) if is_ours(&point) => Err(cleared(&point)),
             Err(ControlError::NoStage { .. }) => plain(&point, session),
             Err(error) => Err(Failure::new(error.to_string())),
         }
@@ -97,7 +98,13 @@ fn real(point: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-/// Whether nobody serves what is mounted there any more.
+/// Whether nobody serves what is mounted there any more, be it since this question.
 fn is_dead(point: &Path) -> bool {
-    std::fs::metadata(point).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
+    let gone = |error: io::Error| matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED));
+    std::fs::metadata(point).is_err_and(gone)
+}
+
+/// Unmounts what nobody serves; what is to be said of that.
+fn cleared(point: &Path) -> Failure {
+    unmount(point).map_or_else(Failure::from, |()| receipt::dead(point))
 }

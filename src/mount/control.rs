@@ -79,7 +79,7 @@ pub enum ControlError {
     /// No stage of ours is mounted there.
     #[error("{}: no stage is mounted here", path.display())]
     NoStage { path: PathBuf },
-    /// The daemon went away before it had answered.
+    /// The daemon went away, perhaps before it had answered.
     #[error("{}: the stage's daemon ended without an answer", path.display())]
     Gone { path: PathBuf },
     #[error("{}: {source}", path.display())]
@@ -89,7 +89,7 @@ pub enum ControlError {
 /// The directory of the stage that is mounted at `mountpoint`.
 ///
 /// # Errors
-/// `NoStage` where something else, or nothing, is mounted there.
+/// `NoStage` where something else, or nothing, is mounted there; `Gone` where nobody serves what is.
 pub fn stage_at(mountpoint: &Path) -> Result<PathBuf, ControlError> {
     // An overlay has no place for an attribute that no program would copy or remove.
     if let Some(dir) = mounts_at(mountpoint).pop().and_then(|mount| mount.stage_dir()) {
@@ -108,6 +108,10 @@ pub fn stage_at(mountpoint: &Path) -> Result<PathBuf, ControlError> {
         }
         Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => {
             Err(ControlError::NoStage { path: mountpoint.to_owned() })
+        }
+        // The second where the daemon died while it was asked.
+        Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED) => {
+            Err(ControlError::Gone { path: mountpoint.to_owned() })
         }
         Err(error) => Err(ControlError::Io { path: mountpoint.to_owned(), source: error.into() }),
     }
