@@ -43,9 +43,8 @@ impl Umount {
                 take_over(&dir)?;
                 Err(receipt::dead(&point))
             }
-            Ok(dir) => receipt::ask(&dir, Request::Unmount, session.style()).map_err(|failure| {
-                if is_dead(&point) { cleared(&point) } else { failure }
-            }),
+            Ok(dir) => receipt::ask(&dir, Request::Unmount, session.style())
+                .map_err(|failure| if is_dead(&point) { cleared(&point) } else { failure }),
             // It died just now.
             Err(ControlError::Gone { .. }) if is_ours(&point) => Err(cleared(&point)),
             Err(ControlError::NoStage { .. }) => plain(&point, session),

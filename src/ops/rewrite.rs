@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use crate::base::{Counter, Monitor, SnapshotId};
-use crate::repo::{ChunkSink, DryRun, Indexed, Snapshot};
+use crate::repo::{ChunkSink, DryRun, Indexed, Snapshot, Totals};
 use crate::tree::{Body, DirBuilder, Node, Stored, encode_node};
 
+use super::backup::{NOTHING, count_entry};
 use super::list::{StoredWalk, Visit};
 use super::{Listed, OpError, Patterns, publish, root_of, seen};
 
@@ -68,8 +69,8 @@ pub fn rewrite(
         let bytes = before.saturating_sub(made.root.dir().map_or(0, |dir| dir.bytes));
         let mut rewritten = Rewritten { old: *id, new: None, paths: made.paths, bytes };
         if let Some(begun) = begun.filter(|_| made.paths > 0) {
-            let mut totals = snapshot.totals;
-            (totals.files, totals.dirs, totals.bytes) = (made.files, made.dirs, before - bytes);
+            let Totals { files, dirs, with_xattrs, .. } = made.totals;
+            let totals = Totals { files, dirs, with_xattrs, bytes: before - bytes, ..snapshot.totals };
             let mut encoded = Vec::new();
             encode_node(&made.root, &mut encoded);
             // While both are there, one is the commit of the stage.
@@ -89,9 +90,8 @@ pub fn rewrite(
 /// The tree without what is excluded.
 struct Without {
     root: Node,
-    files: u64,
-    /// The root among them.
-    dirs: u64,
+    /// Its entries alone, the root among them.
+    totals: Totals,
     paths: u64,
 }
 
@@ -104,7 +104,8 @@ struct Filter<'a> {
 
 impl Filter<'_> {
     fn run(&self, root: &Node, left_out: &mut dyn FnMut(&[u8]) -> Result<(), OpError>) -> Result<Without, OpError> {
-        let mut made = Without { root: root.clone(), files: 0, dirs: 1, paths: 0 };
+        let mut made = Without { root: root.clone(), totals: NOTHING, paths: 0 };
+        count_entry(&mut made.totals, root);
         let mut above = vec![(root.clone(), DirBuilder::new(self.sink))];
         let mut walk = StoredWalk::new(self.stored, root, b"");
         while let Some(visit) = walk.next()? {
@@ -115,13 +116,13 @@ impl Filter<'_> {
                     left_out(walk.path())?;
                 }
                 Visit::Met(node) if node.is_dir() => {
-                    made.dirs += 1;
+                    count_entry(&mut made.totals, &node);
                     self.monitor.count(Counter::Dirs, 1);
                     walk.enter(&node);
                     above.push(((*node).clone(), DirBuilder::new(self.sink)));
                 }
                 Visit::Met(node) => {
-                    made.files += 1;
+                    count_entry(&mut made.totals, &node);
                     self.monitor.count(Counter::Files, 1);
                     if let Some((_, builder)) = above.last_mut() {
                         builder.push(&node)?;

@@ -54,6 +54,8 @@ pub struct Totals {
     pub bytes_stored: u64,
     /// Paths that could not be read and are not in it.
     pub problems: u64,
+    /// Entries with extended attributes, the root among them; `None` where nobody counted.
+    pub with_xattrs: Option<u64>,
 }
 
 impl Snapshot {
@@ -69,13 +71,17 @@ impl Snapshot {
         self.tags.iter().for_each(|tag| out.put_bytes(tag.as_bytes()));
         put_option(out, self.parent.as_ref().map(|id| id.as_bytes()));
         put_option(out, self.stage.as_ref().map(|id| id.as_bytes()));
-        let Totals { files, dirs, bytes, bytes_new, bytes_stored, problems } = self.totals;
+        let Totals { files, dirs, bytes, bytes_new, bytes_stored, problems, with_xattrs } = self.totals;
         [files, dirs, bytes, bytes_new, bytes_stored, problems].into_iter().for_each(|total| out.put_varint(total));
         out.put_bytes(self.program.as_bytes());
         out.put_varint(self.duration_ms);
         out.put_bytes(&self.root);
+        if let Some(count) = with_xattrs {
+            out.put_varint(count);
+        }
     }
 
+    /// Takes all that there is.
     pub(super) fn decode(take: &mut Take<'_>) -> Result<Self, Malformed> {
         let secs = take.signed()?;
         let nanos = take.varint_u32()?;
@@ -92,10 +98,11 @@ impl Snapshot {
         let mut next = || take.varint();
         let (files, dirs, bytes, bytes_new, bytes_stored, problems) =
             (next()?, next()?, next()?, next()?, next()?, next()?);
-        let totals = Totals { files, dirs, bytes, bytes_new, bytes_stored, problems };
         let program = text(take)?;
         let duration_ms = take.varint()?;
         let root = take.bytes(MAX_ROOT)?.to_vec();
+        let with_xattrs = if take.is_empty() { None } else { Some(take.varint()?) };
+        let totals = Totals { files, dirs, bytes, bytes_new, bytes_stored, problems, with_xattrs };
         Ok(Self { time, host, user, paths, tags, parent, root, totals, program, stage, duration_ms })
     }
 
@@ -202,7 +209,15 @@ mod tests {
             tags: vec!["daily".to_owned(), "ü".to_owned()],
             parent: Some(SnapshotId([7; 32])),
             root: vec![1; 300],
-            totals: Totals { files: 1, dirs: 2, bytes: 3, bytes_new: 4, bytes_stored: 5, problems: u64::MAX },
+            totals: Totals {
+                files: 1,
+                dirs: 2,
+                bytes: 3,
+                bytes_new: 4,
+                bytes_stored: 5,
+                problems: u64::MAX,
+                with_xattrs: Some(0),
+            },
             program: "snapfold 0".to_owned(),
             stage: None,
             duration_ms: 12,

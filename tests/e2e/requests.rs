@@ -88,3 +88,45 @@ fn a_new_file_by_rsync_takes_the_requests_that_the_kernel_insists_on() {
     assert!(read.get(&14).is_none_or(|opened| *opened <= 2) && !read.contains_key(&18), "{read:?}");
     mount.umount();
 }
+
+/// Kinds of requests for the value of an extended attribute, and for the names of all.
+const XATTR: [u32; 2] = [22, 23];
+
+#[test]
+fn attributes_are_asked_for_once_where_a_snapshot_has_none() {
+    if !root() {
+        return;
+    }
+    if tool("strace").is_none() {
+        return leave_out("no strace");
+    }
+    let world = World::with_repository();
+    let source = world.mkdir("source");
+    for number in 0..100 {
+        fs::write(source.join(number.to_string()), "x").expect("write");
+    }
+    world.backup(&source);
+    let asked = |copy: &str| {
+        let mount = world.mount(&["latest"]);
+        let copied = requests(&world, &mount, &format!("cp -a . ../{copy} && rsync -aHAX --delete ./ ../{copy}/"));
+        mount.umount();
+        XATTR.iter().filter_map(|kind| copied.get(kind)).sum::<usize>()
+    };
+    let without = asked("without");
+    assert!(without <= 4, "{without} requests for nothing");
+
+    shell(&source, "setfattr -n user.colour -v blue 99 && setfacl -m u:7:r 98");
+    world.backup(&source);
+    let with = asked("with");
+    assert!(with >= 100, "{with} requests");
+    shell(&world.path("with"), "getfattr -n user.colour 99 && getfacl -n 98 | grep user:7:r--");
+
+    // A stage takes over most of it unread, and knows of the new one alone.
+    shell(&source, "setfattr -x user.colour 99 && setfacl -b 98");
+    world.backup(&source);
+    let stage = world.stage(&["--from", "latest"]);
+    shell(stage.path(), "setfattr -n user.colour -v red 97");
+    stage.commit();
+    asked("staged");
+    shell(&world.path("staged"), "getfattr -n user.colour 97");
+}

@@ -57,6 +57,7 @@ fn print_a_new_example() {
         bytes_new: written.bytes_new,
         bytes_stored: written.bytes_stored,
         problems: 0,
+        with_xattrs: Some(1),
     };
     let snapshot = Snapshot {
         time,

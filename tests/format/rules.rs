@@ -238,13 +238,14 @@ fn the_snapshot(name: &str, snapshot: &[u8], secrets: &Secrets, found: &mut Foun
     let tags = (0..fields.varint("tags")).map(|_| tag(&mut fields)).collect();
     let parent = fields.option("parent").map(SnapshotId);
     let stage = fields.option("stage").map(StageId);
-    let totals = Totals {
+    let mut totals = Totals {
         files: fields.varint("files"),
         dirs: fields.varint("directories"),
         bytes: fields.varint("bytes of files"),
         bytes_new: fields.varint("bytes that were new"),
         bytes_stored: fields.varint("bytes stored"),
         problems: fields.varint("paths left out"),
+        with_xattrs: None,
     };
     let program = String::from_utf8(fields.bytes("program").to_vec()).expect("UTF-8");
     let duration_ms = fields.varint("milliseconds it took");
@@ -253,6 +254,9 @@ fn the_snapshot(name: &str, snapshot: &[u8], secrets: &Secrets, found: &mut Foun
     found.root = Some(node(&mut fields));
     assert_eq!(fields.at(), start + len);
     let root = plain[start..start + len].to_vec();
+    if fields.at() < end {
+        totals.with_xattrs = Some(fields.varint("entries with extended attributes"));
+    }
     assert_eq!(fields.at(), end);
     fields.padding();
     found.shown.push(("what the snapshot says".to_owned(), fields.end()));

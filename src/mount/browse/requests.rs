@@ -66,9 +66,15 @@ impl BrowseFilesystem {
         Self { checks_permissions: true, is_lower: true, ..self }
     }
 
+    /// Where there is no attribute at all, the kernel asks once and then no more: copying tools ask three times a file.
+    fn needs_xattrs(&self) -> Result<(), FsError> {
+        if self.browse.is_without_xattrs() { Err(FsError::NotImplemented) } else { Ok(()) }
+    }
+
     /// An extended attribute. To an overlay, what a snapshot keeps by a name that it would take for its own is shown by
     /// the one that it shows to its users as this.
     fn xattr(&self, ino: u64, name: &[u8]) -> Result<Vec<u8>, FsError> {
+        self.needs_xattrs()?;
         match overlay::unescaped(name) {
             Some(name) if self.is_lower => self.browse.xattr(ino, &name),
             None if self.is_lower && overlay::is_own(name) => Err(FsError::NoAttr),
@@ -77,6 +83,7 @@ impl BrowseFilesystem {
     }
 
     fn xattrs(&self, ino: u64) -> Result<Vec<u8>, FsError> {
+        self.needs_xattrs()?;
         let names = self.browse.xattrs(ino)?;
         if !self.is_lower {
             return Ok(names);

@@ -1,53 +1,68 @@
-//! How many files and directories a tree holds, when parts of it were taken over without being walked: from the
-//! parent's numbers and what differs.
+//! What a tree holds, counted when parts of it were taken over without being walked: from the parent's numbers and what
+//! differs.
 
 use crate::base::Monitor;
 use crate::ops::OpError;
-use crate::ops::diff::{ChangeKind, diff};
+use crate::ops::diff::{Change, ChangeKind, diff};
 use crate::ops::list::list;
 use crate::repo::Totals;
 use crate::tree::{Node, Stored};
 
-/// Files and directories of the tree of `root`, itself included.
-pub fn files_and_dirs(
+/// Totals of nothing, to be counted up.
+pub const NOTHING: Totals =
+    Totals { files: 0, dirs: 0, bytes: 0, bytes_new: 0, bytes_stored: 0, problems: 0, with_xattrs: Some(0) };
+
+/// Adds an entry to `totals`, whose bytes are known otherwise.
+pub fn count_entry(totals: &mut Totals, node: &Node) {
+    *if node.is_dir() { &mut totals.dirs } else { &mut totals.files } += 1;
+    if let Some(count) = totals.with_xattrs.as_mut().filter(|_| !node.meta.xattrs.is_empty()) {
+        *count += 1;
+    }
+}
+
+/// Sets in `totals` what is known by looking at each entry of the tree of `root`, itself included: files, directories
+/// and entries with extended attributes.
+pub fn count_entries(
+    totals: &mut Totals,
     stored: &Stored,
     parent: Option<(&Totals, &Node)>,
     root: &Node,
     monitor: &dyn Monitor,
-) -> Result<(u64, u64), OpError> {
-    let (mut files, mut dirs) = (0i128, 0i128);
-    let mut add = |node: &Node, sign: i128| *if node.is_dir() { &mut dirs } else { &mut files } += sign;
-    match parent {
+) -> Result<(), OpError> {
+    let (mut gone, mut come) = (NOTHING, NOTHING);
+    let before = match parent {
         Some((totals, base)) => {
-            diff(
-                stored,
-                base,
-                root,
-                &mut |change| {
-                    match change.kind {
-                        ChangeKind::Added(node) => add(&node, 1),
-                        ChangeKind::Removed(node) => add(&node, -1),
-                        ChangeKind::Changed { from, to, .. } => {
-                            add(&from, -1);
-                            add(&to, 1);
-                        }
+            let mut each = |change: Change| {
+                match change.kind {
+                    ChangeKind::Added(node) => count_entry(&mut come, &node),
+                    ChangeKind::Removed(node) => count_entry(&mut gone, &node),
+                    ChangeKind::Changed { from, to, .. } => {
+                        count_entry(&mut gone, &from);
+                        count_entry(&mut come, &to);
                     }
-                    Ok(())
-                },
-                monitor,
-            )?;
-            files += i128::from(totals.files);
-            dirs += i128::from(totals.dirs);
+                }
+                Ok(())
+            };
+            diff(stored, base, root, &mut each, monitor)?;
+            *totals
         }
         None => {
-            add(root, 1);
+            count_entry(&mut come, root);
             let mut each = |_: &[u8], node: &Node| {
-                add(node, 1);
+                count_entry(&mut come, node);
                 Ok(())
             };
             list(stored, root, b"", true, &mut each, monitor)?;
+            NOTHING
         }
-    }
+    };
     // The parent's numbers may lie, as all that is read may.
-    Ok((u64::try_from(files).unwrap_or(0), u64::try_from(dirs).unwrap_or(0)))
+    let sum = |before: u64, come: u64, gone: u64| before.saturating_add(come).saturating_sub(gone);
+    totals.files = sum(before.files, come.files, gone.files);
+    totals.dirs = sum(before.dirs, come.dirs, gone.dirs);
+    totals.with_xattrs = match (before.with_xattrs, come.with_xattrs, gone.with_xattrs) {
+        (Some(before), Some(come), Some(gone)) => Some(sum(before, come, gone)),
+        _ => None,
+    };
+    Ok(())
 }

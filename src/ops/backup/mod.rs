@@ -16,7 +16,7 @@ use crate::repo::{ChunkSink, DryRun, Indexed, RepoError, Repository, Snapshot, T
 use crate::tree::{Body, Node, Source, Step, Stored, Walk, encode_node};
 
 use super::{Catalogue, Differences, Listed, OpError, publish, root_of};
-pub(super) use count::files_and_dirs;
+pub(super) use count::{NOTHING, count_entries, count_entry};
 use walker::Walker;
 
 /// What a snapshot is to say of itself, and how it is made.
@@ -123,7 +123,7 @@ pub fn backup<S: Source>(
     totals.bytes = made.root.dir().map_or(0, |dir| dir.bytes);
     if made.taken_over && !request.dry_run {
         let of_parent = parent.zip(base.as_ref()).map(|(parent, base)| (&parent.snapshot.totals, base));
-        (totals.files, totals.dirs) = count::files_and_dirs(&stored, of_parent, &made.root, &**monitor)?;
+        count_entries(&mut totals, &stored, of_parent, &made.root, &**monitor)?;
     }
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut outcome = Outcome { snapshot: None, unchanged, root: made.root, totals, duration_ms };

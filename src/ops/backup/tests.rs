@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use rustix::fs::XattrFlags;
+
 use super::*;
 use crate::ops::fixture::{Place, Watch, disk, is_root, let_settle, noise, oddities, request};
 use crate::ops::{CheckRequest, ReadData, StreamSource, check, list};
@@ -214,17 +216,25 @@ fn a_stored_tree_is_taken_over_without_reading_it_and_still_counted() {
     fs::create_dir_all(source.join("a/b")).unwrap();
     fs::write(source.join("a/b/file"), "data").unwrap();
     fs::write(source.join("a/file"), "data").unwrap();
+    rustix::fs::setxattr(source.join("a/file"), "user.a", b"b", XattrFlags::empty()).unwrap();
     let watch = Watch::new();
     let first = place.backup(&source, None, &watch);
+    assert_eq!(first.totals.with_xattrs, Some(1));
     let stored = place.stored();
     let below = stored.resolve(&first.root, b"a").unwrap().unwrap().node;
     let known = StoredSource::new(&stored, (*below).clone());
     let watch = Watch::new();
     let second = backup(&place.repo, &known, None, &request(), &monitor(&watch)).unwrap();
     assert_eq!((second.totals.files, second.totals.dirs, second.totals.bytes), (2, 2, 8));
+    assert_eq!(second.totals.with_xattrs, Some(1));
     assert_eq!(watch.counted(Counter::FilesRead), 0);
-    let second = backup(&place.repo, &known, Some(&place.parent(&first)), &request(), &monitor(&watch)).unwrap();
+    let mut parent = place.parent(&first);
+    let second = backup(&place.repo, &known, Some(&parent), &request(), &monitor(&watch)).unwrap();
     assert_eq!((second.totals.files, second.totals.dirs, second.unchanged), (2, 2, false));
+    assert_eq!(second.totals.with_xattrs, Some(1), "of a parent's and what differs");
+    parent.snapshot.totals.with_xattrs = None;
+    let second = backup(&place.repo, &known, Some(&parent), &request(), &monitor(&watch)).unwrap();
+    assert_eq!((second.totals.files, second.totals.with_xattrs), (2, None), "nothing is known of nothing");
 }
 
 #[test]

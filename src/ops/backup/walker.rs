@@ -9,6 +9,7 @@ use crate::tree::{
 };
 
 use super::BackupRequest;
+use super::count::{NOTHING, count_entry};
 use super::links::{Linked, Links};
 use crate::ops::OpError;
 
@@ -74,7 +75,7 @@ impl<'a, S: Source> Walker<'a, S> {
             monitor,
             contents: ContentWriter::new(sink),
             links: Links::default(),
-            made: Made { root: nothing, totals: Totals::default(), taken_over: false },
+            made: Made { root: nothing, totals: NOTHING, taken_over: false },
             path: Vec::new(),
             has_lost,
         }
@@ -284,13 +285,8 @@ impl<'a, S: Source> Walker<'a, S> {
     }
 
     fn count(&mut self, node: &Node, known: bool) {
-        if node.is_dir() {
-            self.made.totals.dirs += 1;
-            self.monitor.count(Counter::Dirs, 1);
-        } else {
-            self.made.totals.files += 1;
-            self.monitor.count(Counter::Files, 1);
-        }
+        count_entry(&mut self.made.totals, node);
+        self.monitor.count(if node.is_dir() { Counter::Dirs } else { Counter::Files }, 1);
         let bytes = match &node.body {
             Body::File(_) => node.meta.size,
             // Of a directory that will be walked, this is a placeholder.

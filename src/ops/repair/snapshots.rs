@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::base::{ChunkId, Counter, Monitor, SnapshotId};
-use crate::ops::backup::files_and_dirs;
+use crate::ops::backup::count_entries;
 use crate::ops::publish::publish;
 use crate::ops::{Catalogue, Listed, OpError, root_of, seen};
 use crate::repo::{ChunkSink, ChunkSource, Indexed, RepoError, Snapshot};
@@ -126,7 +126,7 @@ impl SnapshotsPlan {
             snapshot.tags.push(TAG.to_owned());
             snapshot.tags.sort();
             snapshot.tags.dedup();
-            (snapshot.totals.files, snapshot.totals.dirs) = files_and_dirs(&stored, None, &root, &**monitor)?;
+            count_entries(&mut snapshot.totals, &stored, None, &root, &**monitor)?;
             snapshot.totals.bytes = root.dir().map_or(0, |dir| dir.bytes);
             snapshot.totals.problems += one.lost.len() as u64;
             snapshot.root.clear();

@@ -107,6 +107,7 @@ pub struct Browse {
     options: BrowseOptions,
     /// The root, if one snapshot is shown alone.
     alone: Option<Arc<Located>>,
+    without_xattrs: bool,
 }
 
 impl Browse {
@@ -121,6 +122,7 @@ impl Browse {
             chooser,
             options,
             alone: None,
+            without_xattrs: false,
         }
     }
 
@@ -135,6 +137,7 @@ impl Browse {
             return Err(FsError::NotDir);
         }
         self.trees.set_top(&top);
+        self.without_xattrs = shown.snapshot.totals.with_xattrs == Some(0);
         self.alone = Some(top);
         Ok(self)
     }
@@ -286,6 +289,11 @@ impl Browse {
         };
         let names = located.node.meta.xattrs.iter().map(|xattr| &xattr.name[..]);
         Ok(names.flat_map(|name| name.iter().copied().chain([0])).collect())
+    }
+
+    /// Whether there is no extended attribute anywhere, and never will be.
+    pub fn is_without_xattrs(&self) -> bool {
+        self.without_xattrs
     }
 
     fn stored_node(&self, ino: u64) -> Result<Option<Arc<Located>>, FsError> {
