@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::base::ChunkId;
+use crate::base::{ChunkId, Monitor};
 
 use super::OpError;
 
@@ -121,6 +121,33 @@ impl<const N: usize> Runs<N> {
     }
 }
 
+impl<const N: usize> Runs<N> {
+    /// Calls `each` with every record that `other` has not.
+    ///
+    /// # Errors
+    /// A temporary file that cannot be read, and `Interrupted`.
+    pub fn each_not_in(
+        &self,
+        other: &Self,
+        each: &mut dyn FnMut([u8; N]),
+        monitor: &dyn Monitor,
+    ) -> Result<(), OpError> {
+        let mut other = other.iter();
+        let mut next = other.next().transpose()?;
+        for record in self.iter() {
+            monitor.check()?;
+            let record = record?;
+            while next.is_some_and(|next| next < record) {
+                next = other.next().transpose()?;
+            }
+            if next != Some(record) {
+                each(record);
+            }
+        }
+        Ok(())
+    }
+}
+
 impl<const N: usize> RunsReader<'_, N> {
     fn advance(&mut self, run: usize) -> Result<(), OpError> {
         let record = match self.files.get_mut(run) {
@@ -194,6 +221,7 @@ impl SortedIds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Silent;
 
     #[test]
     fn ids_come_back_sorted_and_once_whether_they_fit_in_memory_or_not() {
@@ -232,6 +260,27 @@ mod tests {
         (0..3000u64).for_each(|number| few.push(number.to_be_bytes()).unwrap());
         let few = few.finish().unwrap();
         assert_eq!((few.run.len(), few.files.len()), (3000, 0));
+    }
+
+    #[test]
+    fn what_one_set_has_and_another_has_not_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let set = |numbers: &[u8], in_memory| {
+            let mut set = Sorted::<1>::new(dir.path(), in_memory);
+            numbers.iter().for_each(|number| set.push([*number]).unwrap());
+            set.finish().unwrap()
+        };
+        for in_memory in [2, 100] {
+            let missing = |one: &[u8], other: &[u8]| {
+                let mut missing = Vec::new();
+                let each = &mut |record: [u8; 1]| missing.extend(record);
+                set(one, in_memory).each_not_in(&set(other, in_memory), each, &Silent).unwrap();
+                missing
+            };
+            assert_eq!(missing(&[5, 1, 3, 9, 3, 7], &[3, 4, 8, 1]), [5, 7, 9]);
+            assert_eq!(missing(&[2, 1], &[]), [1, 2]);
+            assert!(missing(&[], &[1]).is_empty() && missing(&[4, 2], &[1, 2, 3, 4, 5]).is_empty());
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::ops::{Deref, Range};
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use quick_cache::sync::Cache;
@@ -105,6 +106,11 @@ impl Indexed {
 
     pub fn totals(&self) -> Result<IndexTotals, RepoError> {
         self.reader.index.totals(&self.reader.repository)
+    }
+
+    /// The directory of the local index, where a process may also have temporary files.
+    pub fn cache_dir(&self) -> &Path {
+        self.reader.index.dir()
     }
 
     /// Whether this process writes the shared local index.

@@ -5,6 +5,7 @@
 mod tests;
 
 mod choose;
+mod needed;
 mod packs;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -13,10 +14,12 @@ use std::sync::Arc;
 use crate::base::{ChunkId, Counter, Monitor, PackId, SnapshotId};
 use crate::repo::{ChunkSource, Indexed, RepoError};
 use crate::store::{Kind, ObjectName};
-use crate::tree::{Body, Node, Stored};
+use crate::tree::{Body, FileChunk, Node, Stored};
 
 use super::list::{StoredWalk, Visit};
+use super::sorted::Sorted;
 use super::{Catalogue, Listed, OpError, root_of};
+use needed::Needed;
 
 pub use choose::{ReadData, Subset};
 
@@ -73,8 +76,9 @@ pub fn check(
 ) -> Result<CheckReport, OpError> {
     let mut check = Check::new(repo, each, monitor);
     check.keyslots()?;
-    check.packs(request.data)?;
-    check.snapshots()?;
+    let mut there = Sorted::new(repo.cache_dir(), needed::IN_MEMORY);
+    check.packs(request.data, Some(&mut there))?;
+    check.snapshots(there)?;
     Ok(check.report)
 }
 
@@ -86,7 +90,7 @@ pub fn check(
 pub(super) fn damaged_packs(repo: &Arc<Indexed>, monitor: &dyn Monitor) -> Result<BTreeSet<PackId>, OpError> {
     let mut nobody_listens = |_| {};
     let mut check = Check::new(repo, &mut nobody_listens, monitor);
-    check.packs(None)?;
+    check.packs(None, None)?;
     Ok(check.bad.iter().map(|bad| bad.pack).chain(repo.lost_packs()).collect())
 }
 
@@ -109,12 +113,14 @@ struct Check<'a> {
     bad: Vec<Bad>,
     /// Whether chunks were found in packs that no segment lists.
     rescued: bool,
+    /// Whether trees are walked for the second time, for what was not told the first time.
+    again: bool,
 }
 
 impl<'a> Check<'a> {
     fn new(repo: &'a Arc<Indexed>, each: &'a mut dyn FnMut(Finding), monitor: &'a dyn Monitor) -> Self {
         let report = CheckReport::default();
-        Self { repo, each, monitor, report, lost: HashMap::new(), bad: Vec::new(), rescued: false }
+        Self { repo, each, monitor, report, lost: HashMap::new(), bad: Vec::new(), rescued: false, again: false }
     }
 
     fn find(&mut self, finding: Finding) {
@@ -122,33 +128,60 @@ impl<'a> Check<'a> {
         (self.each)(finding);
     }
 
-    fn snapshots(&mut self) -> Result<(), OpError> {
+    /// Walks all trees; `there` are the chunks that packs were found to hold.
+    fn snapshots(&mut self, there: Sorted<32>) -> Result<(), OpError> {
         let catalogue = Catalogue::load_from_store(self.repo, self.monitor)?;
+        // What other processes stored before these snapshots is to be known.
+        self.repo.refresh()?;
         for (id, error) in catalogue.damaged() {
             let mut finding = Finding::of_object(ObjectName::new(Kind::Snapshot, id), what(error));
             finding.snapshot = Some(*id);
             self.find(finding);
         }
-        let stored = Stored::new(self.repo.clone(), Stored::PAGE_BUDGET);
-        let mut sound = Sound::default();
+        let mut roots = Vec::new();
         for Listed { id, snapshot } in catalogue.snapshots() {
             self.report.snapshots += 1;
             match root_of(snapshot) {
-                Ok(root) => self.tree(&stored, id, &root, &mut sound)?,
+                Ok(root) => roots.push((*id, root)),
                 Err(error) => self.find(Finding::of_path(id, b"", error.to_string())),
             }
+        }
+        drop(catalogue);
+        // Of more lost chunks not all are known: each is asked for.
+        let noted = self.lost.len() < TRACED_MOST;
+        let needed = if noted { Needed::noted(self.repo.cache_dir()) } else { Needed::Any };
+        if let Some(suspects) = self.trees(&roots, needed)?.suspects(there, self.monitor)? {
+            self.repo.refresh()?;
+            self.again = true;
+            self.trees(&roots, suspects)?;
         }
         Ok(())
     }
 
+    fn trees(&mut self, roots: &[(SnapshotId, Node)], mut needed: Needed) -> Result<Needed, OpError> {
+        let stored = Stored::new(self.repo.clone(), Stored::PAGE_BUDGET);
+        let mut sound = Sound::default();
+        for (id, root) in roots {
+            self.tree(&stored, id, root, &mut needed, &mut sound)?;
+        }
+        Ok(needed)
+    }
+
     /// Walks a tree. Directories that were found sound in another snapshot are not walked again.
-    fn tree(&mut self, stored: &Stored, id: &SnapshotId, root: &Node, sound: &mut Sound) -> Result<(), OpError> {
+    fn tree(
+        &mut self,
+        stored: &Stored,
+        id: &SnapshotId,
+        root: &Node,
+        needed: &mut Needed,
+        sound: &mut Sound,
+    ) -> Result<(), OpError> {
         let Some(dir) = root.dir() else { return Ok(()) };
         if sound.dirs.contains(&dir.id) {
             return Ok(());
         }
         // The directories above what is being looked at, and whether anything is wrong in them.
-        let mut above = vec![(dir.id, !self.node(stored, id, b"", root)?)];
+        let mut above = vec![(dir.id, !self.node(stored, id, b"", root, needed)?)];
         let mut walk = StoredWalk::new(stored, root, b"");
         loop {
             self.monitor.check()?;
@@ -156,18 +189,19 @@ impl<'a> Check<'a> {
                 Ok(Some(Visit::Met(node))) => {
                     self.monitor.current(walk.path());
                     match node.dir() {
+                        None if self.again => {}
                         None => {
                             self.report.files += 1;
                             self.monitor.count(Counter::Files, 1);
                         }
                         Some(dir) if sound.dirs.contains(&dir.id) => continue,
                         Some(dir) => {
-                            self.report.dirs += 1;
+                            self.report.dirs += u64::from(!self.again);
                             above.push((dir.id, false));
                         }
                     }
                     // Before it is entered: reading it would have missing chunks looked for everywhere.
-                    if !self.node(stored, id, walk.path(), &node)? {
+                    if !self.node(stored, id, walk.path(), &node, needed)? {
                         above.iter_mut().for_each(|dir| dir.1 = true);
                     }
                     walk.enter(&node);
@@ -184,7 +218,7 @@ impl<'a> Check<'a> {
                         return Err(error);
                     }
                     // Told when the directory was met: all its pages were looked at then.
-                    if above.last().is_some_and(|dir| !dir.1) {
+                    if !self.again && above.last().is_some_and(|dir| !dir.1) {
                         self.find(Finding::of_path(id, walk.path(), error.to_string()));
                     }
                     above.iter_mut().for_each(|dir| dir.1 = true);
@@ -193,8 +227,16 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Whether all chunks of a node are there and not lost; else the first that is not is told.
-    fn node(&mut self, stored: &Stored, id: &SnapshotId, path: &[u8], node: &Node) -> Result<bool, OpError> {
+    /// Whether all chunks of a node are there and not lost; else the first that is not is told. Of data that is only
+    /// noted, that is found out later.
+    fn node(
+        &mut self,
+        stored: &Stored,
+        id: &SnapshotId,
+        path: &[u8],
+        node: &Node,
+        needed: &mut Needed,
+    ) -> Result<bool, OpError> {
         let (repo, lost) = (self.repo, &self.lost);
         let mut rescued = false;
         let mut test = |chunk: &ChunkId| {
@@ -214,8 +256,15 @@ impl<'a> Check<'a> {
             Ok(())
         };
         let tested = match &node.body {
+            // All of it was told the first time.
+            Body::Dir(_) if self.again => Ok(()),
             Body::Dir(dir) => stored.each_page(dir, &mut |chunk| test(chunk)),
-            Body::File(content) => stored.each_chunk(content, &mut |chunk, _| test(chunk)),
+            Body::File(content) => stored.each_chunk(content, &mut |chunk, kind| match kind {
+                FileChunk::List if self.again => Ok(()),
+                FileChunk::Data if self.again && lost.contains_key(chunk) => Ok(()),
+                FileChunk::Data if !lost.contains_key(chunk) && !needed.asks_for(chunk)? => Ok(()),
+                FileChunk::List | FileChunk::Data => test(chunk),
+            }),
             _ => Ok(()),
         };
         if rescued && !std::mem::replace(&mut self.rescued, true) {

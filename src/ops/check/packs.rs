@@ -7,6 +7,7 @@ use super::choose::Candidate;
 use super::{Bad, Check, Finding, ReadData, TRACED_MOST, what};
 use crate::base::{Counter, PackId, Timestamp};
 use crate::ops::OpError;
+use crate::ops::sorted::Sorted;
 use crate::repo::{Indexed, LeftOut, PackDamage, PackEntry, RepoError};
 use crate::store::{Kind, ObjectName, StoreError};
 
@@ -63,10 +64,12 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Looks at every pack: first those that segments list, then the others.
-    pub(super) fn packs(&mut self, data: Option<ReadData>) -> Result<(), OpError> {
+    /// Looks at every pack: first those that segments list, then the others. The chunks of those that are there in
+    /// their length, and were not known to be damaged before, go to `there`.
+    pub(super) fn packs(&mut self, data: Option<ReadData>, mut there: Option<&mut Sorted<32>>) -> Result<(), OpError> {
         let repo = self.repo.clone();
         let stored = repo.stored_packs()?;
+        let lost_before = repo.lost_packs();
         let mut verified = repo.verified()?;
         verified.retain(|id| stored.contains_key(id))?;
         let now = Timestamp::now().secs;
@@ -121,7 +124,17 @@ impl Check<'_> {
                 &mut |pack| {
                     let size = stored.get(&pack.id).copied();
                     // Overlapping segments are rare, and packs are few: their ids fit in memory.
-                    if seen.insert(pack.id) { queue(self, Job::Listed(pack, size)) } else { Ok(()) }
+                    if !seen.insert(pack.id) {
+                        return Ok(());
+                    }
+                    if let Some(there) = &mut there
+                        && size == Some(pack.size)
+                        && !lost_before.contains(&pack.id)
+                    {
+                        let mut chunks = pack.blocks.iter().flat_map(|block| &block.chunks);
+                        chunks.try_for_each(|chunk| there.push(chunk.id.0))?;
+                    }
+                    queue(self, Job::Listed(pack, size))
                 },
                 &mut |id, error| damaged.push((id, error)),
             )?;

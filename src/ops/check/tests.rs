@@ -156,6 +156,35 @@ fn packs_that_no_segment_lists_are_looked_at_like_the_others() {
 }
 
 #[test]
+fn what_is_in_no_pack_at_all_is_traced_to_its_paths_and_nothing_is_counted_or_told_twice() {
+    let (place, snapshots) = two_snapshots();
+    let (old, file) = pack_of(&place, &snapshots[0], "a/old");
+    flip(&file, |_| 1000);
+    let (_, file) = pack_of(&place, &snapshots[1], "b/new");
+    let mut of_new = None;
+    let segments = fs::read_dir(object(&place, "index")).unwrap().map(|entry| entry.unwrap().path());
+    for path in segments {
+        let id = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        let packs = place.repo.segment(id).unwrap().unwrap();
+        if packs.iter().any(|pack| file.ends_with(pack.id.to_string())) {
+            of_new = Some(path);
+        }
+    }
+    fs::remove_file(of_new.unwrap()).unwrap();
+    fs::remove_file(file).unwrap();
+    let place = place.reopen();
+    let (findings, report) = checked(&place, true);
+    // What is damaged is walked in each snapshot.
+    assert_eq!((report.snapshots, report.files, report.dirs), (2, 3, 3));
+    let lost: Vec<_> = findings.iter().filter(|finding| finding.what.starts_with("lost")).collect();
+    let told: Vec<_> = lost.iter().map(|f| (f.snapshot, f.path.as_deref(), f.object.is_some())).collect();
+    let [first, second] = snapshots.map(Some);
+    let paths = [(first, "a/old", true), (second, "a/old", true), (second, "b/new", false)];
+    assert_eq!(told, paths.map(|(id, path, object)| (id, Some(path.as_bytes()), object)), "{findings:?}");
+    assert!(lost[2].what.ends_with("is in no pack") && lost[0].object == Some(format!("packs/{old}")), "{findings:?}");
+}
+
+#[test]
 fn a_chunk_that_another_pack_holds_as_well_is_not_lost() {
     let (place, snapshots) = two_snapshots();
     let (_, file) = pack_of(&place, &snapshots[1], "b/new");
