@@ -14,7 +14,7 @@ die() {
 
 # What says nothing new about a bucket: tests that use one, or a disk, in any case, that need no repository, and that
 # look at what happens inside of a stage (foreign suites, counted requests), wherever its snapshot goes.
-not_on_s3=(bucket:: outage:: cluster:: full_disk:: help:: harness:: suites:: requests::)
+not_on_s3=(bucket:: outage:: cluster:: full_disk:: help:: harness:: suites:: requests:: tls::)
 # What makes several processes meet, which takes full length.
 at_length_on_s3=(concurrency:: retention:: kill::a_commit kill::a_backup)
 

@@ -31,6 +31,8 @@ impl From<StoreError> for Failure {
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile of ~/.aws that AWS_PROFILE names, say who \
                  asks, and AWS_REGION where",
             ),
+            StoreError::Distrusted { .. } => failure
+                .hint("if it should be, --cacert names a file with the certificate of whoever signed the server's own"),
             StoreError::NoPlace { .. } => {
                 Self { kind: Kind::NoRepository, ..failure }.hint("make the bucket first; snapfold makes what is in it")
             }

@@ -54,6 +54,8 @@ pub fn start_log(verbose: u8) {
     // What libraries have to say is for those who ask.
     builder.filter_level(level.min(LevelFilter::Warn)).filter_module("snapfold", level.max(LevelFilter::Info));
     builder.filter_module("requests", level);
+    // Logs as an error what it returns as one, at every try.
+    builder.filter_module("rustls_platform_verifier", LevelFilter::Off);
     if let Ok(filters) = std::env::var("SNAPFOLD_LOG") {
         builder.parse_filters(&filters);
     }

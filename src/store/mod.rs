@@ -157,6 +157,9 @@ pub enum StoreError {
     /// The store does not serve whoever asks: `what` says what is wrong with the credentials.
     #[error("{place}: {what}")]
     Refused { place: String, what: String },
+    /// The server's certificate does not say that it is who it should be; nothing was sent to it.
+    #[error("{place}: the server is not trusted: {what}")]
+    Distrusted { place: String, what: String },
     /// The bucket does not exist.
     #[error("{place}: no such bucket")]
     NoPlace { place: String },

@@ -27,3 +27,4 @@ mod round_trip;
 mod scale;
 mod stage;
 mod suites;
+mod tls;

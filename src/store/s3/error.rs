@@ -1,11 +1,15 @@
 //! From the library's errors to those of stores: what may be tried again, what the user has to mend, what is damage.
 
 use opendal::ErrorKind;
+use rustls::CertificateError;
 
 use crate::store::StoreError;
 
 /// What an error says in one line, without addresses, headers and stacks.
 pub fn convert(place: String, error: &opendal::Error) -> StoreError {
+    if let Some(what) = distrust(error) {
+        return StoreError::Distrusted { place, what };
+    }
     let code = code(error.message());
     let what = what(error, code);
     match (error.kind(), code) {
@@ -20,6 +24,29 @@ pub fn convert(place: String, error: &opendal::Error) -> StoreError {
         _ if error.is_temporary() => StoreError::Unavailable { place, what },
         _ => StoreError::Io { place, source: std::io::Error::other(what) },
     }
+}
+
+/// What is wrong with the server's certificate, if that is why there was no answer. It would be the next time.
+fn distrust(error: &opendal::Error) -> Option<String> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if let Some(rustls::Error::InvalidCertificate(error)) = inner.downcast_ref() {
+            return Some(match error {
+                CertificateError::UnknownIssuer => "nobody who is trusted here has signed its certificate".to_owned(),
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    "its certificate has expired".to_owned()
+                }
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    "its certificate is for another name".to_owned()
+                }
+                other => format!("its certificate is refused: {other}"),
+            });
+        }
+        // What an I/O error wraps is not its source.
+        let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = wrapped.map(|wrapped| wrapped as _).or_else(|| inner.source());
+    }
+    None
 }
 
 /// What is said where no credentials were found.

@@ -178,9 +178,12 @@ impl Store for S3Store {
         if len > 0 && len <= MAX_OBJECT {
             match self.wait(&key, len, self.read(&key, Some(range.clone()), len)) {
                 Ok(bytes) if bytes.len() as u64 == len => return Ok(bytes),
-                Err(e @ (StoreError::Absent { .. } | StoreError::Refused { .. } | StoreError::NoPlace { .. })) => {
-                    return Err(e);
-                }
+                Err(
+                    e @ (StoreError::Absent { .. }
+                    | StoreError::Refused { .. }
+                    | StoreError::Distrusted { .. }
+                    | StoreError::NoPlace { .. }),
+                ) => return Err(e),
                 Err(e) => failure = Some(e),
                 Ok(_) => {}
             }

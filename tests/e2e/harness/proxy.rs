@@ -1,11 +1,13 @@
 //! A server between snapfold and another that makes trouble as planned: it answers with errors, late, half or not at
-//! all. Speaks as much HTTP/1.1 as that takes.
+//! all, or speaks TLS where the other does not. Speaks as much HTTP/1.1 as that takes.
 
 use std::io::{BufRead, BufReader, Read, Result, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,16 +51,33 @@ struct State {
 impl Proxy {
     /// Its threads end with the process.
     pub fn new(upstream: &str) -> Self {
+        Self::start(upstream, None)
+    }
+
+    /// The same, behind TLS, with what `tls` holds for a certificate.
+    pub fn with_tls(upstream: &str, tls: ServerConfig) -> Self {
+        Self::start(upstream, Some(Arc::new(tls)))
+    }
+
+    fn start(upstream: &str, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().expect("an address"));
         let upstream = upstream.trim_start_matches("http://").to_owned();
         let state = Arc::new(State { upstream, ..State::default() });
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let state = Arc::clone(&shared);
+            for mut client in listener.incoming().flatten() {
+                let (state, tls) = (Arc::clone(&shared), tls.clone());
                 // A connection that ends, ends: whoever asked notices.
-                std::thread::spawn(move || while state.pass_on(&client).is_ok() {});
+                std::thread::spawn(move || match tls {
+                    None => while state.pass_on(&mut client).is_ok() {},
+                    Some(tls) => {
+                        let connection = ServerConnection::new(tls).expect("a connection");
+                        let mut client = StreamOwned::new(connection, client);
+                        while state.pass_on(&mut client).is_ok() {}
+                    }
+                });
             }
         });
         Self { url, state }
@@ -100,9 +119,9 @@ impl Proxy {
 }
 
 impl State {
-    fn pass_on(&self, client: &TcpStream) -> Result<()> {
+    fn pass_on(&self, client: &mut (impl Read + Write)) -> Result<()> {
         let end = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-        let mut reader = BufReader::new(client);
+        let mut reader = BufReader::new(&mut *client);
         let (head, len) = read_head(&mut reader)?;
         let mut body = vec![0; len];
         reader.read_exact(&mut body)?;
@@ -115,7 +134,7 @@ impl State {
         match trouble {
             Some(Trouble::Status(status)) => {
                 let answer = format!("HTTP/1.1 {status} Trouble\r\nContent-Length: 0\r\n\r\n");
-                return (&mut &*client).write_all(answer.as_bytes());
+                return send(client, answer.as_bytes());
             }
             Some(Trouble::Drop) => return Err(end()),
             Some(Trouble::Late(delay)) => std::thread::sleep(delay),
@@ -132,10 +151,10 @@ impl State {
         match trouble {
             Some(Trouble::LostReply) => Err(end()),
             Some(Trouble::Half) => {
-                (&mut &*client).write_all(&kept[..kept.len() - answer.len() / 2])?;
+                send(client, &kept[..kept.len() - answer.len() / 2])?;
                 Err(end())
             }
-            _ => (&mut &*client).write_all(&kept),
+            _ => send(client, &kept),
         }
     }
 
@@ -151,6 +170,11 @@ impl State {
         }
         Some(trouble)
     }
+}
+
+fn send(client: &mut impl Write, bytes: &[u8]) -> Result<()> {
+    client.write_all(bytes)?;
+    client.flush()
 }
 
 /// Everything before the body, and the body's length.
