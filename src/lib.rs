@@ -6,6 +6,7 @@
 pub mod base;
 pub mod cli;
 pub mod codec;
+pub mod host;
 pub mod mount;
 pub mod ops;
 pub mod repo;

@@ -11,6 +11,7 @@ use clap::{Args, ValueHint};
 use super::args::{self, Separator, listed_paths, parse_size, parse_time};
 use super::failure::{Done, Failure, shown_path};
 use super::output::{Object, Out, plural, shown_duration};
+use super::printed::Printed;
 use super::progress::{Measure, Progress};
 use super::selection;
 use super::session::Session;
@@ -49,6 +50,7 @@ Examples:
   snapfold backup / -x --exclude-caches --exclude '/var/tmp/*' --exclude '*.swp'
   snapfold backup ~/src --ignore-file .gitignore
   pg_dumpall | snapfold backup --stdin --stdin-filename databases.sql
+  snapfold backup --stdin-from-command pg_dumpall --stdin-filename databases.sql
   find . -newer stamp -print0 | snapfold backup --files-from-raw -")]
 pub struct Backup {
     /// What to back up
@@ -80,9 +82,20 @@ struct From {
     /// Back up standard input as one file
     #[arg(long, conflicts_with_all = ["paths", "files_from", "files_from_verbatim", "files_from_raw"])]
     stdin: bool,
+    /// Back up what a shell command prints as one file, and make no snapshot if the command fails
+    #[arg(long, value_name = "COMMAND",
+        conflicts_with_all = ["paths", "files_from", "files_from_verbatim", "files_from_raw", "stdin"])]
+    stdin_from_command: Option<OsString>,
     /// The name of that file
     #[arg(long, value_name = "NAME", default_value = "stdin")]
     stdin_filename: OsString,
+}
+
+impl From {
+    /// Whether one file is made of a stream.
+    fn is_stream(&self) -> bool {
+        self.stdin || self.stdin_from_command.is_some()
+    }
 }
 
 /// What to leave out.
@@ -159,11 +172,12 @@ pub const MEASURE: Measure = Measure { doing: "backing up", bytes: Counter::Byte
 impl Backup {
     pub fn run(self, mut session: Session) -> Result<Done, Failure> {
         signals::install()?;
-        let paths = if self.from.stdin { Vec::new() } else { self.all_paths()? };
+        let paths = if self.from.is_stream() { Vec::new() } else { self.all_paths()? };
         session.check_place()?;
         let own = session.own_dirs();
         let repository = session.place()?.local().map(Path::to_owned);
-        let filters = (!self.from.stdin).then(|| self.filters(&paths, repository.as_deref(), &own)).transpose()?;
+        let filters =
+            (!self.from.is_stream()).then(|| self.filters(&paths, repository.as_deref(), &own)).transpose()?;
         let indexed = session.open_indexed()?;
         let request = self.request(&paths);
         let parent = self.parent(&indexed, &request)?;
@@ -179,7 +193,11 @@ impl Backup {
                 run()?
             }
         } else {
-            let source = StreamSource::new(self.from.stdin_filename.as_bytes(), request.time, io::stdin())?;
+            let stream: Box<dyn io::Read + Send> = match &self.from.stdin_from_command {
+                Some(command) => Box::new(Printed::by(command)?),
+                None => Box::new(io::stdin()),
+            };
+            let source = StreamSource::new(self.from.stdin_filename.as_bytes(), request.time, stream)?;
             ops::backup(&indexed, &source, parent.as_ref(), &request, &monitor)?
         };
         progress.finish();
@@ -254,7 +272,7 @@ impl Backup {
 
     fn request(&self, paths: &[PathBuf]) -> BackupRequest {
         let stream = [self.from.stdin_filename.as_bytes().to_vec()];
-        let paths: Vec<Vec<u8>> = if self.from.stdin {
+        let paths: Vec<Vec<u8>> = if self.from.is_stream() {
             stream.iter().map(|name| super::nodes::rooted(name)).collect()
         } else {
             paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect()
@@ -272,7 +290,8 @@ impl Backup {
             force_read: self.how.force,
             skip_if_unchanged: self.how.skip_if_unchanged,
             dry_run: self.how.dry_run,
-            whole: false,
+            // Half a dump is no dump.
+            whole: self.from.stdin_from_command.is_some(),
         }
     }
 

@@ -13,6 +13,7 @@ use super::failure::{Failure, Kind, shown_path};
 use super::location::{Location, Remote};
 use super::output::Style;
 use super::password::Source;
+use crate::host::profile::Found;
 
 /// Flags of every command.
 #[derive(Debug, Clone, Default, Args)]
@@ -37,6 +38,21 @@ pub struct Global {
     /// Take the output of a shell command as the password [env: SNAPFOLD_PASSWORD_COMMAND]
     #[arg(long, global = true, value_name = "COMMAND", conflicts_with = "password_file")]
     pub password_command: Option<OsString>,
+    /// Take what is not said here from this profile of snapfold.toml [env: SNAPFOLD_PROFILE]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Use the repository of this tier of the profile
+    #[arg(long, global = true, value_name = "NAME")]
+    pub tier: Option<String>,
+    /// Look for profiles in this file alone [env: SNAPFOLD_CONFIG]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// The profile that was named.
+    #[arg(skip)]
+    pub found: Option<Box<Found>>,
+    /// Who asks for the bucket that is copied from.
+    #[arg(skip)]
+    pub from_keys: Option<Keys>,
     /// Keep caches here [env: SNAPFOLD_CACHE_DIR] [default: ~/.cache/snapfold]
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub cache_dir: Option<PathBuf>,
@@ -51,6 +67,26 @@ pub struct Global {
     pub verbose: u8,
     #[command(flatten)]
     pub remote: Remote,
+}
+
+/// Who asks for a bucket, and in which region it is, as a profile says.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// The access key, and where its secret comes from.
+    pub pair: Option<(String, Source)>,
+    pub region: Option<String>,
+}
+
+impl Keys {
+    /// Both parts, the secret from where it is kept.
+    pub fn pair(&self) -> Result<Option<(String, String)>, Failure> {
+        let Some((access, source)) = &self.pair else { return Ok(None) };
+        let secret = source.get("").map_err(|failure| Failure::new(format!("secret access key: {failure}")))?;
+        match str::from_utf8(&secret) {
+            Ok(secret) => Ok(Some((access.clone(), secret.to_owned()))),
+            Err(_) => Err(Failure::new("secret access key: not UTF-8")),
+        }
+    }
 }
 
 impl Global {
@@ -82,8 +118,9 @@ pub fn place(global: &Global, var: &dyn Fn(&str) -> Option<OsString>) -> Result<
             (Some(text), None) => text,
             (None, Some(path)) => from_file(Path::new(&path))?,
             (None, None) => {
-                return Err(Failure::of(Kind::Failed, "no repository given")
-                    .hint("use -r LOCATION, or set SNAPFOLD_REPOSITORY or SNAPFOLD_REPOSITORY_FILE"));
+                return Err(Failure::of(Kind::Failed, "no repository given").hint(
+                    "use -r LOCATION or --profile NAME, or set SNAPFOLD_REPOSITORY or SNAPFOLD_REPOSITORY_FILE",
+                ));
             }
         }
     };

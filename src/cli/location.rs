@@ -11,6 +11,7 @@ use clap::{Args, ValueHint};
 
 use super::args::parse_size;
 use super::failure::{Failure, shown_path};
+use super::global::Keys;
 use crate::store::{
     CacheStore, CountStore, LimitStore, Limits, LocalStore, RetryStore, S3Options, S3Place, S3Store, Store,
 };
@@ -49,6 +50,9 @@ pub struct Remote {
     /// Keep at most so much
     #[arg(long, global = true, value_name = "SIZE", default_value = "1G", value_parser = parse_size)]
     pub cache_size: u64,
+    /// Who asks, where a profile says so.
+    #[arg(skip)]
+    pub keys: Option<Keys>,
 }
 
 impl Location {
@@ -108,7 +112,11 @@ impl Location {
             Self::S3(place) => place.clone(),
         };
         let kept = blake3::hash(place.to_string().as_bytes()).to_hex();
-        let options = S3Options { cacert: remote.cacert.clone(), ..S3Options::default() };
+        let options = S3Options {
+            keys: remote.keys.as_ref().map(Keys::pair).transpose()?.flatten(),
+            region: remote.keys.as_ref().and_then(|keys| keys.region.clone()),
+            cacert: remote.cacert.clone(),
+        };
         let counted = CountStore::new(Arc::new(S3Store::new(place, &options)?));
         let limits = Limits { jobs: remote.jobs.into(), upload: remote.limit_upload, download: remote.limit_download };
         let limited = LimitStore::new(Arc::new(counted), limits);

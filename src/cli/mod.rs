@@ -7,6 +7,7 @@ mod cache;
 mod cat;
 mod check;
 mod commit;
+mod config;
 mod copy;
 mod daemon;
 mod diff;
@@ -20,6 +21,7 @@ mod global;
 mod hints;
 mod init;
 mod key;
+mod layers;
 mod location;
 mod ls;
 mod mount;
@@ -28,6 +30,7 @@ mod nodes;
 mod output;
 mod password;
 mod policy;
+mod printed;
 mod process;
 mod progress;
 mod prune;
@@ -45,6 +48,7 @@ mod stats;
 mod tag;
 mod umount;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -52,6 +56,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::{Done, Failure, Kind};
 use global::Global;
+use layers::Refusal;
 use session::Session;
 
 /// Encrypted, deduplicated snapshots that are directories: mount them, or write the next one into a mount
@@ -74,10 +79,12 @@ Environment:
          where the password comes from, at most one of them; else it is asked for
   SNAPFOLD_CACHE_DIR, SNAPFOLD_STATE_DIR
          where caches are kept, and stages with their logs
+  SNAPFOLD_PROFILE, SNAPFOLD_CONFIG
+         the profile that says what neither flags nor variables do, and the file it is in
   SNAPFOLD_LOG
          what is logged, as in `debug` or `snapfold::repo=trace`
 
-A flag goes before the environment.
+A flag goes before the environment, and that before a profile.
 
 Exit codes:
   0    done
@@ -131,14 +138,29 @@ enum Command {
     Repair(repair::Repair),
     Key(key::Key),
     Cache(cache::Cache),
+    Config(config::Config),
     Generate(generate::Generate),
+}
+
+impl Command {
+    /// The profile that it is about, where that is an argument of its own.
+    fn profile(&self) -> Option<&str> {
+        match self {
+            _ => None,
+        }
+    }
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let cli = match layers::parse(&args, &|name| std::env::var_os(name).filter(|value| !value.is_empty())) {
         Ok(cli) => cli,
-        Err(error) => return refused(&error),
+        Err(Refusal::Usage(error)) => return refused(&error),
+        Err(Refusal::Failure(failure)) => {
+            failure.tell(args.iter().any(|arg| arg == "--json"));
+            return ExitCode::from(failure.kind.code());
+        }
     };
     process::tell_panics(cli.global.json);
     process::start_log(cli.global.verbose);
@@ -156,6 +178,12 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<Done, Failure> {
     let session = Session::new(&cli.global);
+    if let Some(found) = session.profile().filter(|found| found.is_exposed()) {
+        log::warn!(
+            "{}: has secrets, and others can read it; chmod 600 makes it yours alone",
+            found.file.path.display()
+        );
+    }
     match cli.command {
         Command::Init(args) => args.run(session),
         Command::Backup(args) => args.run(session),
@@ -182,6 +210,7 @@ fn run(cli: Cli) -> Result<Done, Failure> {
         Command::Repair(args) => args.run(session),
         Command::Key(args) => args.run(session),
         Command::Cache(args) => args.run(&session),
+        Command::Config(args) => args.run(&cli.global, &session),
         Command::Generate(args) => args.run(Cli::command()),
     }
 }
@@ -276,6 +305,9 @@ mod tests {
             "repair snapshots latest --host h --yes --forget",
             "cache --cleanup",
             "ls --no-cache --jobs 2 --limit-upload 1M --limit-download 2M --retry 5 --cacert c",
+            "config check",
+            "--profile web config show",
+            "--profile web --tier far copy",
             "generate bash",
         ] {
             let parsed = parse(&format!("snapfold {line}"));
@@ -288,6 +320,8 @@ mod tests {
         for line in [
             "",
             "backup --stdin /a",
+            "backup --stdin-from-command x --stdin",
+            "config",
             "backup --time yesterday /a",
             "backup --exclude-larger-than big /a",
             "mount",

@@ -28,6 +28,18 @@ pub enum Source {
     Prompt,
 }
 
+/// Says of which kind it is, and no secret.
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Command(_) => f.write_str("Command"),
+            Self::Given(_) => f.write_str("Given"),
+            Self::Prompt => f.write_str("Prompt"),
+        }
+    }
+}
+
 impl Source {
     /// The password for the repository at `place`, which exists.
     pub fn get(&self, place: &str) -> Result<Password, Failure> {

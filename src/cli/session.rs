@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use super::failure::Failure;
 use super::from::{self, From};
-use super::global::{Global, own_dir, password, place, remote};
+use super::global::{Global, Keys, own_dir, password, place, remote};
 use super::location::{Location, Remote};
 use super::output::Style;
 use super::password::{Password, Source};
 use crate::base::files;
+use crate::host::profile::Found;
 use crate::repo::{Indexed, RepoError, Repository};
 use crate::store::{ObjectName, Store, StoreError};
 
@@ -28,6 +29,10 @@ pub struct Session {
     verbose: u8,
     place: Result<Location, Failure>,
     remote: Remote,
+    /// Who asks for the bucket that `beside` names.
+    from_keys: Option<Keys>,
+    /// The profile that was named.
+    profile: Option<Box<Found>>,
     password: Result<Source, Failure>,
     /// The password once it was asked for, so that a prompt comes before a fork and only once.
     asked: Option<Password>,
@@ -46,6 +51,8 @@ impl Session {
             verbose: global.verbose,
             place: place(global, var),
             remote: remote(&global.remote, var),
+            from_keys: global.from_keys.clone(),
+            profile: global.found.clone(),
             password: password(global, var),
             asked: None,
             cache_dir: own_dir(global.cache_dir.as_deref(), "SNAPFOLD_CACHE_DIR", "XDG_CACHE_HOME", ".cache", var),
@@ -79,7 +86,9 @@ impl Session {
         };
         Ok(Self {
             place: place(&named, &var),
-            remote: self.remote.clone(),
+            remote: Remote { keys: self.from_keys.clone(), ..self.remote.clone() },
+            from_keys: None,
+            profile: self.profile.clone(),
             password,
             asked: None,
             cache_dir: self.cache_dir.clone(),
@@ -90,6 +99,11 @@ impl Session {
 
     pub fn style(&self) -> Style {
         self.style
+    }
+
+    /// The profile that was named, if one was.
+    pub fn profile(&self) -> Option<&Found> {
+        self.profile.as_deref()
     }
 
     /// How often `--verbose` was given.

@@ -19,6 +19,7 @@ mod mount;
 mod oddities;
 mod outage;
 mod overlay;
+mod profiles;
 mod repair;
 mod requests;
 mod restore;

@@ -44,6 +44,8 @@ const ANY_REGION: &str = "us-east-1";
 pub struct S3Options {
     /// Access key and secret key. Without them, they come from the environment, `~/.aws` or the machine's role.
     pub keys: Option<(String, String)>,
+    /// Where the bucket is, unless the environment says so.
+    pub region: Option<String>,
     /// A file of certificates (PEM) to trust besides those of the system.
     pub cacert: Option<PathBuf>,
 }
@@ -265,7 +267,7 @@ fn operator(place: &S3Place, options: &S3Options) -> opendal::Result<Operator> {
         None => {}
     }
     if ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().all(|name| std::env::var_os(name).is_none()) {
-        service = service.region(ANY_REGION);
+        service = service.region(options.region.as_deref().unwrap_or(ANY_REGION));
     }
     if let Some((access, secret)) = &options.keys {
         service = service.access_key_id(access).secret_access_key(secret);
