@@ -24,8 +24,8 @@ const KEEPERS: [(&str, &[&str]); 5] = [
     ("fuser", &["src/mount/"]),
     ("rocksdb", &["src/repo/index/", "src/repo/index.rs", "src/view/stage/"]),
     ("opendal", &["src/store/s3/"]),
-    ("reqwest", &["src/store/s3/"]),
-    ("tokio", &["src/store/s3/"]),
+    ("reqwest", &["src/store/s3/", "src/host/http.rs"]),
+    ("tokio", &["src/store/s3/", "src/host/http.rs"]),
 ];
 
 /// What only the command line may do, since the library never prints and never exits.

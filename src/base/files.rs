@@ -20,6 +20,29 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&new, path)
 }
 
+/// What a filesystem has, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// What this user may still write.
+    pub available: u64,
+    pub total: u64,
+}
+
+/// The room of the filesystem that `path` is on, or of the nearest directory above it that is there.
+pub fn free(path: &Path) -> io::Result<Room> {
+    let mut at = path;
+    loop {
+        match rustix::fs::statvfs(at) {
+            Ok(stat) => {
+                let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+                return Ok(Room { available: bytes(stat.f_bavail), total: bytes(stat.f_blocks) });
+            }
+            Err(rustix::io::Errno::NOENT) if at.parent().is_some() => at = at.parent().unwrap_or(at),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Removes a directory and everything below it, however deep that is; one that is not there is removed already. What is
 /// deeper than the first level is moved up before it is taken apart, which takes no stack and no long paths.
 pub fn remove_tree(dir: &Path) -> io::Result<()> {

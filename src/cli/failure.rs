@@ -22,6 +22,8 @@ pub enum Kind {
     Leased,
     /// 12: the password is wrong.
     WrongPassword,
+    /// 13: the profile is being run already.
+    Running,
     /// 130: stopped by a signal.
     Interrupted,
     /// 141: who read the output has gone; nothing is said.
@@ -36,6 +38,7 @@ impl Kind {
             Self::NoRepository => 10,
             Self::Leased => 11,
             Self::WrongPassword => 12,
+            Self::Running => 13,
             Self::Interrupted => 130,
             Self::OutputClosed => 141,
         }

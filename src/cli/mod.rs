@@ -38,6 +38,7 @@ mod receipt;
 mod repair;
 mod restore;
 mod rewrite;
+mod run;
 mod selection;
 mod session;
 mod signals;
@@ -93,6 +94,7 @@ Exit codes:
   10   there is no repository at that place
   11   the repository is leased to somebody else
   12   wrong password
+  13   the profile is being run already
   130  stopped by a signal
 
 Examples:
@@ -139,6 +141,7 @@ enum Command {
     Key(key::Key),
     Cache(cache::Cache),
     Config(config::Config),
+    Run(run::Run),
     Generate(generate::Generate),
 }
 
@@ -146,6 +149,7 @@ impl Command {
     /// The profile that it is about, where that is an argument of its own.
     fn profile(&self) -> Option<&str> {
         match self {
+            Self::Run(run) => Some(&run.name),
             _ => None,
         }
     }
@@ -211,6 +215,7 @@ fn run(cli: Cli) -> Result<Done, Failure> {
         Command::Key(args) => args.run(session),
         Command::Cache(args) => args.run(&session),
         Command::Config(args) => args.run(&cli.global, &session),
+        Command::Run(args) => args.run(&session),
         Command::Generate(args) => args.run(Cli::command()),
     }
 }
@@ -306,6 +311,7 @@ mod tests {
             "cache --cleanup",
             "ls --no-cache --jobs 2 --limit-upload 1M --limit-download 2M --retry 5 --cacert c",
             "config check",
+            "run web --resume",
             "--profile web config show",
             "--profile web --tier far copy",
             "generate bash",

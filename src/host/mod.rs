@@ -1,5 +1,10 @@
+//! Floor 6: the machine around snapfold. Profiles, the steps of a run and their history, hooks and notifications. Knows
 //! nothing of how repositories are opened: whoever runs steps is told what to start.
 
+mod child;
+pub mod history;
 pub mod hooks;
+mod http;
 pub mod profile;
+pub mod run;
 pub mod value;

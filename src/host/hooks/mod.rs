@@ -1,9 +1,14 @@
 //! Hooks: what is done on which condition, and what becomes of the run when that fails. Knows nothing of what the steps
 //! of a run do.
 
+mod act;
 mod condition;
+mod event;
+mod fire;
 
 pub use condition::{Condition, OnError};
+pub use event::Event;
+pub use fire::{HookFailure, Verdict, fire, pause};
 
 use std::collections::BTreeMap;
 

@@ -3,6 +3,8 @@
 
 pub mod bucket;
 pub mod compare;
+pub mod http;
+pub mod job;
 mod mounted;
 mod objects;
 pub mod proxy;

@@ -1,0 +1,144 @@
+//! One step of a run: the process that does it, tried as often as the profile says, and what it says of itself. Knows
+//! nothing of hooks and of other steps.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::{Job, record, sources};
+use crate::host::child::{self, Ended, How, Stream};
+use crate::host::history::{Outcome, StepRecord};
+use crate::host::hooks::pause;
+use crate::host::profile::StageToCommit;
+use crate::host::profile::steps::Step;
+
+/// A summary is one line, and a long one where many snapshots are forgotten.
+const LONGEST_LINE: usize = 16 << 20;
+/// So many warnings are kept of a step; all of them are in the log.
+const MOST_WARNINGS: usize = 20;
+/// Between the first and the second try, unless the profile says so.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+/// How a command says that it left out a part of what it was for.
+const INCOMPLETE: i32 = 3;
+
+/// Does the step.
+pub fn work(job: &Job<'_>, step: &Step) -> StepRecord {
+    let how = step.how(job.profile);
+    let started = Timestamp::now();
+    let begun = Instant::now();
+    let mut wait = how.retry_after.map_or(RETRY_AFTER, |span| span.0);
+    let mut tries = 1;
+    let mut done = once(job, step);
+    while done.outcome == Outcome::Error && tries <= how.retry && !(job.stop)() {
+        log::warn!("{step}: {}; tried again in {} s", done.message.as_deref().unwrap_or("failed"), wait.as_secs_f64());
+        if !pause(wait, job.stop) {
+            break;
+        }
+        wait *= 2;
+        tries += 1;
+        done = once(job, step);
+    }
+    StepRecord { started, seconds: begun.elapsed().as_secs_f64(), tries, ..done }
+}
+
+fn once(job: &Job<'_>, step: &Step) -> StepRecord {
+    match step {
+        Step::Sources => look(job),
+        Step::Connect(tier) => spawn(job, step, &["snapshots", "--latest", "1"], tier.as_deref()),
+        Step::Backup => match &job.profile.stage {
+            Some(StageToCommit { commit, keep: true }) => spawn(job, step, &["snapshot", "--", commit], None),
+            Some(StageToCommit { commit, keep: false }) => spawn(job, step, &["commit", "--", commit], None),
+            None => spawn(job, step, &["backup"], None),
+        },
+        Step::Copy(tier) => spawn(job, step, &["copy"], Some(tier)),
+        Step::Forget | Step::Prune | Step::Check | Step::Drill => spawn(job, step, &[step.word()], None),
+    }
+}
+
+fn look(job: &Job<'_>) -> StepRecord {
+    let review = job.profile.backup.as_ref().map(sources::review).unwrap_or_default();
+    let outcome = match (review.errors.is_empty(), review.warnings.is_empty()) {
+        (false, _) => Outcome::Error,
+        (true, false) => Outcome::Warning,
+        (true, true) => Outcome::Success,
+    };
+    let message = (!review.errors.is_empty()).then(|| review.errors.join("; "));
+    for warning in &review.warnings {
+        log::warn!("sources: {warning}");
+    }
+    StepRecord { warnings: review.warnings, ..record(&Step::Sources, outcome, message) }
+}
+
+fn spawn(job: &Job<'_>, step: &Step, args: &[&str], tier: Option<&str>) -> StepRecord {
+    let settings = step.how(job.profile);
+    let how = How {
+        input: Vec::new(),
+        timeout: settings.timeout.map(|span| span.0),
+        longest_line: LONGEST_LINE,
+        nice: settings.nice,
+        stop: job.stop,
+    };
+    let (mut said, mut warnings, mut failure) = (Value::Null, Vec::new(), None);
+    let mut each = |stream, line: &str| match stream {
+        // Of several objects the last one sums up.
+        Stream::Out => said = summary(line).unwrap_or_else(|| said.take()),
+        Stream::Err => match exit_error(line) {
+            Some(message) => failure = Some(message),
+            None => match line.strip_prefix("warning: ") {
+                Some(warning) => {
+                    log::warn!("{step}: {warning}");
+                    if warnings.len() < MOST_WARNINGS {
+                        warnings.push(warning.to_owned());
+                    }
+                }
+                None => log::info!("{step}: {line}"),
+            },
+        },
+    };
+    let (outcome, message) = match child::run(&mut (job.launch)(args, tier), how, &mut each) {
+        Err(error) => (Outcome::Error, Some(format!("cannot be started: {error}"))),
+        Ok(Ended::Stopped) => (Outcome::Interrupted, None),
+        Ok(Ended::TimedOut) => {
+            let span = settings.timeout.map(|span| span.to_string()).unwrap_or_default();
+            (Outcome::Error, Some(format!("was ended after {span}, its timeout")))
+        }
+        Ok(Ended::Itself(status)) if status.success() => (Outcome::Success, None),
+        Ok(Ended::Itself(status)) if status.code() == Some(INCOMPLETE) => (Outcome::Warning, failure),
+        // A signal to all of us may reach the step first.
+        Ok(Ended::Itself(_)) if (job.stop)() => (Outcome::Interrupted, None),
+        Ok(Ended::Itself(status)) => (Outcome::Error, Some(failure.unwrap_or_else(|| format!("ended with {status}")))),
+    };
+    StepRecord { warnings, summary: said, ..record(step, outcome, message) }
+}
+
+/// The numbers and words of a line of JSON that is no mere progress.
+fn summary(line: &str) -> Option<Value> {
+    let Value::Object(object) = serde_json::from_str(line).ok()? else { return None };
+    if object.get("message_type").is_some_and(|kind| kind == "status" || kind == "error" || kind == "copy") {
+        return None;
+    }
+    let scalars =
+        object.into_iter().filter(|(key, value)| !value.is_object() && !value.is_array() && key != "message_type");
+    Some(Value::Object(scalars.collect::<Map<_, _>>()))
+}
+
+fn exit_error(line: &str) -> Option<String> {
+    let value: Value = serde_json::from_str(line).ok()?;
+    (value.get("message_type")? == "exit_error").then(|| value.get("message")?.as_str().map(str::to_owned))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_command_says_of_itself_is_told_from_progress_and_failure() {
+        assert_eq!(summary(r#"{"message_type":"status","files":1}"#), None);
+        let said = summary(r#"{"message_type":"summary","files":1,"list":[1],"id":"a"}"#).unwrap();
+        assert_eq!(said, serde_json::json!({"files": 1, "id": "a"}));
+        assert_eq!(summary("[]"), None);
+        assert_eq!(exit_error(r#"{"message_type":"exit_error","message":"no"}"#).as_deref(), Some("no"));
+        assert_eq!(exit_error("warning: x"), None);
+    }
+}
