@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 import corpora
@@ -13,7 +14,8 @@ import report
 import tools
 from work import Failed, Mounted, Took, drop_caches, requests, run
 
-MEASURES = ["backup", "big", "tiny", "browse", "read", "restore", "stage", "requests"]
+MEASURES = ["backup", "big", "tiny", "browse", "read", "restore", "stage", "requests", "distance"]
+SCRIPTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Bench:
@@ -219,6 +221,46 @@ class Bench:
             self.say(f"requests by kind: {dict(sorted(kinds.items()))}")
             self.record("requests per new file", tool, Took(0, 0, 0).rate(sum(kinds.values()) / files, ""))
 
+    def m_distance(self):
+        """The same work on a directory, on an object store beside it, and on one that is 20 ms away."""
+        tool, source, point = self.snapfold, self.source("linux"), f"{self.top}/mnt-distance"
+        self.warm("linux")
+        work = [("find", ["find", ".", "-printf", "%s\\n"]), ("tar", ["sh", "-c", "tar cf - . | wc -c"])]
+        with self.trying("distance", "bucket"), s3_server() as port, far_away(port, 0.02) as (far, passed):
+            bucket = f"s3:http://127.0.0.1:{{}}/test/{self.turn}-{{}}"
+            places = {"directory": self.repo(tool, "distance"), "bucket": bucket.format(port, "near"),
+                      "20 ms away": bucket.format(far, "far")}
+            for name, place in places.items():
+                self.init(tool, "distance")
+                env = dict(tool.env(self.repo(tool, "distance")), SNAPFOLD_REPOSITORY=place, AWS_ACCESS_KEY_ID="AK",
+                           AWS_SECRET_ACCESS_KEY="SK")
+                cache = env["SNAPFOLD_CACHE_DIR"]
+
+                def record(measure, work):
+                    before = len(passed())
+                    self.record(f"store: {measure}", name, work())
+                    requests = len(passed()) - before
+                    if requests:
+                        self.record(f"store: {measure}, requests", name, Took(0, 0, 0).rate(requests, ""))
+
+                if name != "directory":
+                    run([tool.program, "init", "-q"], env=env)
+                for measure in ("first backup", "nothing changed"):
+                    record(measure, lambda: run(tool.backup(place, source, 0), env=env))
+                for warmth in ("cold", "warm"):
+                    if warmth == "cold":
+                        shutil.rmtree(cache)
+                    drop_caches()
+                    with Mounted(tool.mount(place, point, 0), point, env=env, shows=lambda point: point) as mount:
+                        for measure, argv in work:
+                            record(f"{measure}, {warmth}", lambda: mount.run(argv))
+                for warmth in ("warm", "cold"):
+                    if warmth == "cold":
+                        shutil.rmtree(cache)
+                    drop_caches()
+                    with self.scratch() as target:
+                        record(f"restore, {warmth}", lambda: run(tool.restore(place, target, 0), env=env))
+
     @contextlib.contextmanager
     def scratch(self):
         path = f"{self.top}/scratch"
@@ -236,6 +278,36 @@ class Bench:
         for self.turn in range(self.repetitions):
             for measure in self.only:
                 getattr(self, f"m_{measure}")()
+
+
+@contextlib.contextmanager
+def s3_server():
+    """The port of a real object store on this machine."""
+    server = subprocess.Popen([f"{SCRIPTS}/s3-server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        url = server.stdout.readline().strip()
+        if not url:
+            raise Failed("no object store here: scripts/setup installs one")
+        yield int(url.rsplit(":", 1)[1])
+    finally:
+        server.stdin.close()
+        server.wait()
+
+
+@contextlib.contextmanager
+def far_away(port, seconds):
+    """The port where what is at `port` is so far away, and a function that gives the requests that passed."""
+    with tempfile.NamedTemporaryFile("w+") as log:
+        proxy = subprocess.Popen([sys.executable, f"{SCRIPTS}/benchmark/distance.py", str(port), str(seconds)],
+                                 stdout=log)
+        try:
+            lines = lambda: open(log.name).read().split("\n")[:-1]
+            while not lines() and proxy.poll() is None:
+                time.sleep(0.01)
+            yield int(lines()[0]), lambda: lines()[1:]
+        finally:
+            proxy.kill()
+            proxy.wait()
 
 
 def rated(took):
@@ -262,12 +334,12 @@ def main():
     only = args.only.split(",") if args.only else MEASURES
     if unknown := set(only) - set(MEASURES):
         parser.error(f"no such measure: {', '.join(sorted(unknown))}")
-    needs = {"browse": "backup", "restore": "backup", "stage": "backup", "read": "big"}
+    needs = {"browse": "backup", "restore": "backup", "stage": "backup", "read": "big", "distance": "backup"}
     args.only = [name for name in MEASURES if name in only or name in {needs.get(wanted) for wanted in only}]
     args.tools = args.tools.split(",") if args.tools else tools.QUICK if args.quick else tools.ALL
     bench = Bench(args)
     bench.run()
-    print(report.text(bench.results, [tool.name for tool in bench.tools] + ["overlay", "ext4"]))
+    print(report.text(bench.results, [tool.name for tool in bench.tools] + ["overlay", "ext4"] + report.PLACES))
     if args.json:
         report.write(args.json, bench.results)
 

@@ -3,6 +3,8 @@ import json
 from statistics import median
 
 LESS = {"s", "MiB", ""}
+# Stores of the same work, nearest first.
+PLACES = ["directory", "bucket", "20 ms away"]
 
 
 def middle(results, measure, tool, field="value"):
@@ -42,7 +44,7 @@ def best(results, measure, names, field="value"):
 
 def goals(results, names):
     """Each goal: what it compares, the ratio, and the most it may be."""
-    peers = [name for name in names if name not in ("snapfold", "squashfuse", "overlay", "ext4")]
+    peers = [name for name in names if name not in ("snapfold", "squashfuse", "overlay", "ext4", *PLACES)]
 
     def times(measure, other, field="value", ours="snapfold"):
         ours = middle(results, measure, ours, field)
@@ -81,6 +83,9 @@ def goals(results, names):
         ("memory at most, MiB", max((run.rss for runs in results.values() for run in runs.get("snapfold", [])),
                                     default=None), 256),
     ]
+    for measure in ("nothing changed", "find, warm", "tar, warm", "restore, warm"):
+        near, far = (middle(results, f"store: {measure}", place) for place in (PLACES[0], PLACES[-1]))
+        wanted.append((f"{measure}, 20 ms away, to a directory", far / near if near and far else None, 1.5))
     lines = [f"{'goal':50}{'reached':>10}{'at most':>10}"]
     for name, value, bound in wanted:
         if value is not None:
