@@ -60,7 +60,7 @@ impl Init {
         let store = session.store()?;
         // Said before a password is typed; `Repository::init` looks again.
         if !store.is_vacant()? {
-            return Err(if session.check_place().is_ok() {
+            return Err(if session.check_repository().is_ok() {
                 Failure::new(format!("{}: there is a repository already", session.place()?))
             } else {
                 RepoError::NotVacant { place: store.describe() }.into()

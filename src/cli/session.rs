@@ -173,9 +173,20 @@ impl Session {
         self.password.as_ref().map_err(Clone::clone)?.choose("the new repository")
     }
 
+    /// Has it said that there is no repository before anybody types a password. Opening says so as well, which is soon
+    /// enough where nobody types and asking takes a request.
+    ///
     /// # Errors
-    /// `Kind::NoRepository` where there is none: said before anybody has to type a password.
+    /// `Kind::NoRepository`.
     pub fn check_place(&self) -> Result<(), Failure> {
+        let is_far = self.place()?.local().is_none();
+        let is_typed = matches!(self.password, Ok(Source::Prompt)) && self.asked.is_none();
+        if is_far && !is_typed { Ok(()) } else { self.check_repository() }
+    }
+
+    /// # Errors
+    /// `Kind::NoRepository` where there is none.
+    pub fn check_repository(&self) -> Result<(), Failure> {
         let place = self.place()?;
         let Some(dir) = place.local() else {
             // Ends with its threads before anybody forks.
@@ -193,10 +204,7 @@ impl Session {
 
     /// Keys only: snapshots, but no data.
     pub fn open(&mut self) -> Result<Repository, Failure> {
-        // Looked at before a password is typed; afterwards, opening tells as well.
-        if self.asked.is_none() {
-            self.check_place()?;
-        }
+        self.check_place()?;
         self.ask_password()?;
         let mut repository = Repository::open(self.store()?, self.password())?;
         // Without a cache to write to, snapshots are listed all the same.

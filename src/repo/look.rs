@@ -10,7 +10,7 @@ use super::lost;
 use super::mark::MarkInPlace;
 use super::{Indexed, RepoError};
 use crate::base::{MarkId, PackId, SegmentId, SnapshotId};
-use crate::store::{Kind, ObjectName, StoreError};
+use crate::store::{Kind, ObjectInfo, ObjectName, StoreError};
 
 /// No grace is shorter, but for none at all: half of it may pass between a writer's last look and its snapshot.
 pub const LEAST_GRACE: Duration = Duration::from_secs(10);
@@ -56,11 +56,13 @@ impl Indexed {
     /// The same, with more packs that do not count.
     pub(super) fn look_without(&self, without: &BTreeSet<PackId>) -> Result<Look, RepoError> {
         // Marks before segments, and those before packs: what is deleted in between had a mark or is not listed.
-        let glance = self.glance()?;
+        let (at, listed) = (awake(), self.list_marks()?);
+        let ids = ids_of(&listed);
         let mut damaged = Vec::new();
-        let marks = self.marks(&mut |_, error| damaged.push(error))?;
+        let marks = self.read_marks(listed, &mut |_, error| damaged.push(error))?;
         damaged.iter().for_each(|error| log::warn!("{error}; it is passed over"));
         self.refresh()?;
+        let glance = Glance { marks: ids, segments: self.index().listed(), at };
         let condemned = marks.iter().flat_map(|found| &found.mark.packs).chain(without).copied().collect();
         self.index().condemn(condemned);
         lost::look_and_tell(self.index(), self)?;
@@ -68,8 +70,7 @@ impl Indexed {
     }
 
     fn glance(&self) -> Result<Glance, RepoError> {
-        let (at, mut marks) = (awake(), HashSet::new());
-        self.store().list(Kind::Mark, &mut |info| marks.extend(info.name.name.parse::<MarkId>().ok()))?;
+        let (at, marks) = (awake(), ids_of(&self.list_marks()?));
         Ok(Glance { marks, segments: self.segments()?.into_iter().collect(), at })
     }
 
@@ -98,6 +99,10 @@ impl Indexed {
         let after = |mark: &MarkInPlace| since(mark).is_some_and(|since| since > LEAST_GRACE.as_secs() as i64);
         Ok(look.marks.iter().all(|found| found.mark.snapshots.contains(snapshot) || after(found)))
     }
+}
+
+fn ids_of(marks: &[ObjectInfo]) -> HashSet<MarkId> {
+    marks.iter().filter_map(|info| info.name.name.parse().ok()).collect()
 }
 
 #[cfg(test)]

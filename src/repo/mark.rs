@@ -8,7 +8,7 @@ use super::note::{self, Sort};
 use super::{RepoError, Repository};
 use crate::base::{MarkId, ObjectId, PackId, SnapshotId, Timestamp};
 use crate::codec::wire::{Malformed, Put, Take};
-use crate::store::{Kind, ObjectName, StoreError};
+use crate::store::{Kind, ObjectInfo, ObjectName, StoreError};
 
 const SORT: Sort = Sort { magic: b"SFMK", what: "snapfold mark" };
 
@@ -64,8 +64,20 @@ fn rising<T: ObjectId>(take: &mut Take<'_>) -> Result<BTreeSet<T>, Malformed> {
 impl Repository {
     /// All marks; ids of those that are damaged go to `damaged`. One that is deleted meanwhile is passed over.
     pub fn marks(&self, damaged: &mut dyn FnMut(MarkId, RepoError)) -> Result<Vec<MarkInPlace>, RepoError> {
+        self.read_marks(self.list_marks()?, damaged)
+    }
+
+    pub(super) fn list_marks(&self) -> Result<Vec<ObjectInfo>, RepoError> {
         let mut infos = Vec::new();
         self.store().list(Kind::Mark, &mut |info| infos.push(info))?;
+        Ok(infos)
+    }
+
+    pub(super) fn read_marks(
+        &self,
+        infos: Vec<ObjectInfo>,
+        damaged: &mut dyn FnMut(MarkId, RepoError),
+    ) -> Result<Vec<MarkInPlace>, RepoError> {
         let mut marks = Vec::new();
         for info in infos {
             let Ok(id) = info.name.name.parse::<MarkId>() else { continue };

@@ -28,6 +28,11 @@ impl LocalIndex {
         self.loading().generation
     }
 
+    /// The segments that were listed last.
+    pub fn listed(&self) -> HashSet<SegmentId> {
+        self.loading().listed.clone()
+    }
+
     /// Loads the segments that are new, and forgets everything first where segments are gone. Does nothing if that
     /// was done since `generation`.
     pub fn catch_up(&self, repository: &Repository, generation: u64) -> Result<(), RepoError> {
@@ -85,6 +90,7 @@ impl LocalIndex {
         repository.store().list(Kind::Segment, &mut |info| {
             listed.extend(info.name.name.parse::<SegmentId>().map(|id| (id, info.size)));
         })?;
+        loading.listed = listed.keys().copied().collect();
         if !loaded.iter().all(|id| listed.contains_key(id)) {
             self.forget_all(loading)?;
             return Ok(false);

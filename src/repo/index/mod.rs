@@ -99,6 +99,8 @@ struct Own {
 struct Loading {
     /// How often segments were listed.
     generation: u64,
+    /// Segments that were listed last.
+    listed: HashSet<SegmentId>,
     /// Segments that cannot be read; each is told once.
     damaged: BTreeSet<SegmentId>,
     /// Packs that no readable segment lists, and that were asked for their own tables.
