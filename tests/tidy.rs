@@ -20,12 +20,13 @@ const FLOORS: [(&str, u32); 10] = [
 ];
 
 /// A library and the places that may name it.
-const KEEPERS: [(&str, &[&str]); 5] = [
+const KEEPERS: [(&str, &[&str]); 6] = [
     ("fuser", &["src/mount/"]),
     ("rocksdb", &["src/repo/index/", "src/repo/index.rs", "src/view/stage/"]),
     ("opendal", &["src/store/s3/"]),
     ("reqwest", &["src/store/s3/", "src/host/http.rs"]),
     ("tokio", &["src/store/s3/", "src/host/http.rs"]),
+    ("reed_solomon_simd", &["src/codec/parity.rs"]),
 ];
 
 /// What only the command line may do, since the library never prints and never exits.

@@ -6,6 +6,7 @@
 mod cutting;
 mod fields;
 mod new;
+mod parity;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -104,7 +105,8 @@ fn the_library_finds_in_the_example_what_the_rules_of_the_page_find() {
     let repository = open(PASSWORD).expect("the library opens the example");
 
     assert_eq!(repository.created(), found.created);
-    let Params { chunk, tree_block, small_block, large_block, pack, level } = *repository.params();
+    let Params { chunk, tree_block, small_block, large_block, pack, level, parity } = *repository.params();
+    assert_eq!(parity, None);
     let blocks = [tree_block, small_block, large_block, pack].map(u64::from);
     let params: Vec<u64> =
         [chunk.min(), chunk.avg(), chunk.max()].map(|size| size as u64).into_iter().chain(blocks).collect();
