@@ -25,10 +25,22 @@ use crate::repo::{Params, RepoError, Repository};
 #[command(after_long_help = "\
 Examples:
   snapfold init -r /srv/backup
-  SNAPFOLD_PASSWORD_COMMAND='pass show backup' snapfold init -r /srv/backup")]
+  SNAPFOLD_PASSWORD_COMMAND='pass show backup' snapfold init -r /srv/backup
+  snapfold init -r /srv/backup --parity 5%")]
 pub struct Init {
     #[command(flatten)]
     cost: Cost,
+    /// Keep parity beside every object, by which damage to so much of a pack can be mended: 1% to 100%
+    #[arg(long, value_name = "PERCENT%", value_parser = parse_share)]
+    parity: Option<u8>,
+}
+
+/// `5%`: whole percents, as bounded as `Params` has them.
+pub fn parse_share(text: &str) -> Result<u8, String> {
+    let percent = text.strip_suffix('%').and_then(|number| number.parse().ok());
+    percent
+        .filter(|percent| (1..=100).contains(percent))
+        .ok_or_else(|| format!("not a share from 1% to 100%: {text:?}"))
 }
 
 /// What a guess at a password is to cost.
@@ -67,18 +79,24 @@ impl Init {
             });
         }
         let password = session.choose_password()?;
-        let repository = Repository::init(store, &password, cost, Params::default())?;
+        let repository = Repository::init(store, &password, cost, Params { parity: self.parity, ..Params::default() })?;
 
         let mut out = Out::new();
         let place = session.place()?;
         if session.style().json {
-            out.json(&Object::message("initialized").put("id", repository.id().to_string()).text(
-                "repository",
-                "repository_hex",
-                &place.bytes(),
-            ))?;
+            out.json(
+                &Object::message("initialized")
+                    .put("id", repository.id().to_string())
+                    .text("repository", "repository_hex", &place.bytes())
+                    .maybe("parity_percent", repository.parity()),
+            )?;
         } else if !session.style().quiet {
             out.line(&format!("repository {} made at {}", repository.id().short(), place))?;
+            if let Some(percent) = repository.parity() {
+                out.line(&format!(
+                    "damage to {percent}% of a pack, and to all of what is not in packs, can be mended"
+                ))?;
+            }
             out.line("without its password nobody can read it: keep a copy of the password in another place")?;
         }
         out.finish()?;

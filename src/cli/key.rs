@@ -301,7 +301,7 @@ impl Import {
         let cost = self.new.cost.get()?;
         let text = read_text(&self.file)?;
         let password = self.new.choose()?;
-        let id = Repository::import_keys(&*session.store()?, &text, &password, cost)?;
+        let id = Repository::import_keys(session.store()?, &text, &password, cost)?;
         added(session, out, &id)
     }
 }

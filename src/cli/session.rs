@@ -17,7 +17,7 @@ use super::password::{Password, Source};
 use crate::base::files;
 use crate::host::profile::Found;
 use crate::repo::{Indexed, RepoError, Repository};
-use crate::store::{ObjectName, Store, StoreError};
+use crate::store::Store;
 
 /// What tells other backup programs to leave a directory out.
 const CACHE_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55\n\
@@ -190,15 +190,19 @@ impl Session {
         let place = self.place()?;
         let Some(dir) = place.local() else {
             // Ends with its threads before anybody forks.
-            return match self.store()?.get(&ObjectName::config()) {
-                Err(StoreError::Absent { .. }) => Err(RepoError::NoRepository { place: place.to_string() }.into()),
-                other => Ok(other.map(|_| ())?),
-            };
+            return self.is_at();
         };
         match fs::symlink_metadata(dir.join("config")) {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(Failure::path(dir, error)),
-            Err(_) => Err(RepoError::NoRepository { place: place.to_string() }.into()),
+            Err(_) => self.is_at(),
+        }
+    }
+
+    fn is_at(&self) -> Result<(), Failure> {
+        match Repository::is_at(&*self.store()?)? {
+            true => Ok(()),
+            false => Err(RepoError::NoRepository { place: self.place()?.to_string() }.into()),
         }
     }
 

@@ -74,6 +74,10 @@ impl Stats {
 
 fn lines(sums: &Sums) -> Vec<String> {
     let ratio = |of: u64, to: u64| if to == 0 { 1.0 } else { of as f64 / to as f64 };
+    let parity = match sums.parity {
+        None => String::new(),
+        Some((percent, bytes)) => format!("; {} of parity, {percent}% of each pack", format_size(bytes)),
+    };
     vec![
         format!(
             "{} of {} in files; {} in {} after deduplication; {} stored: a ratio of {:.2}",
@@ -84,7 +88,7 @@ fn lines(sums: &Sums) -> Vec<String> {
             format_size(sums.stored),
             ratio(sums.raw, sums.stored),
         ),
-        format!("the repository: {} of {}", plural(sums.packs, "pack", "packs"), format_size(sums.pack_bytes)),
+        format!("the repository: {} of {}{parity}", plural(sums.packs, "pack", "packs"), format_size(sums.pack_bytes)),
     ]
 }
 
@@ -107,5 +111,7 @@ fn json(sums: &Sums) -> Object {
         .put("total_stored_size", sums.stored)
         .put("pack_count", sums.packs)
         .put("pack_size", sums.pack_bytes)
+        .maybe("parity_percent", sums.parity.map(|(percent, _)| percent))
+        .maybe("parity_size", sums.parity.map(|(_, bytes)| bytes))
         .put("snapshots", snapshots.collect::<Vec<_>>())
 }

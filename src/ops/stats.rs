@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::base::{ChunkId, Monitor, SnapshotId};
 use crate::repo::{Indexed, RepoError};
+use crate::store::Kind;
 use crate::tree::Stored;
 
 use super::{Listed, OpError, SortedIds, reach, root_of};
@@ -38,6 +39,8 @@ pub struct Stats {
     /// Packs of the repository, and all their bytes.
     pub packs: u64,
     pub pack_bytes: u64,
+    /// The share of parity in percent, and all its bytes, where there is to be some.
+    pub parity: Option<(u8, u64)>,
 }
 
 /// Counts; `spill` is a directory for temporary files.
@@ -79,6 +82,11 @@ pub fn stats(
     }
     let totals = repo.totals()?;
     (stats.packs, stats.pack_bytes) = (totals.packs, totals.stored_bytes);
+    if let Some(percent) = repo.parity() {
+        let mut bytes = 0;
+        repo.store().list(Kind::Parity, &mut |info| bytes += info.size).map_err(RepoError::from)?;
+        stats.parity = Some((percent, bytes));
+    }
     Ok(stats)
 }
 

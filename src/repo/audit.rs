@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::index::{read_pack_entry, read_segment};
 use super::keys::KeyError;
+use super::mend::readable;
 use super::pack::{self, BlockEntry, ChunkEntry, PackEntry, open_block};
 use super::repository::key_error;
 use super::{Indexed, RepoError, Repository, keyslot};
@@ -155,21 +156,8 @@ impl Repository {
     /// what is to be said of that.
     fn readable_bytes(&self, id: PackId) -> Result<(Vec<u8>, Option<PackDamage>), RepoError> {
         let name = ObjectName::new(Kind::Pack, id);
-        let unreadable = match self.store().get(&name) {
-            Err(error) if error.is_unreadable() => PackDamage::harmless(error.to_string()),
-            other => return Ok((other?, None)),
-        };
-        let size = self.store().stat(&name)?.size;
-        let mut bytes = Vec::new();
-        for start in (0..size).step_by(PIECE) {
-            let end = size.min(start + PIECE as u64);
-            match self.store().get_range(&name, start..end) {
-                Ok(piece) => bytes.extend_from_slice(&piece),
-                Err(error) if error.is_unreadable() => bytes.resize(bytes.len() + (end - start) as usize, 0),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok((bytes, Some(unreadable)))
+        let (bytes, unreadable) = readable(&**self.store(), &name)?;
+        Ok((bytes, unreadable.map(PackDamage::harmless)))
     }
 
     /// The same for a pack of `size` bytes that no segment lists: against its own table.
@@ -303,8 +291,6 @@ impl Repository {
 /// How a pack is damaged that is not there at all.
 const GONE: &str = "the pack is gone";
 const CUT_OFF: &str = "cut off";
-/// How much is read at a time where a pack cannot be read at once: what a bad sector costs is no more than that.
-const PIECE: usize = 4 << 10;
 const NOT_AS_LISTED: &str = "its table is not what the index segment says";
 
 fn ids(block: &BlockEntry) -> impl Iterator<Item = ChunkId> {

@@ -7,8 +7,10 @@ use crate::codec::{Key, Sizes, seal};
 
 /// The format that this program writes, and the newest that it reads.
 pub const FORMAT: u16 = 1;
+/// Parity lies beside objects: whoever deletes an object has to know of it.
+const PARITY: u64 = 1;
 /// Required-feature bits that this program knows.
-pub const FEATURES: u64 = 0;
+pub const FEATURES: u64 = PARITY;
 
 const MAGIC: &[u8; 8] = b"SNAPFOLD";
 /// Magic, version, features and id.
@@ -40,7 +42,7 @@ pub struct Header {
     pub id: RepositoryId,
 }
 
-/// What is chosen at `init` and holds for the repository's life. Sizes in bytes of plaintext.
+/// What is chosen at `init` and holds for the repository's life, but for `parity`. Sizes in bytes of plaintext.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Params {
     pub chunk: Sizes,
@@ -54,6 +56,8 @@ pub struct Params {
     pub pack: u32,
     /// zstd level.
     pub level: i32,
+    /// Percent of each object that can be mended by its parity, 1 to 100; `None` where objects have none.
+    pub parity: Option<u8>,
 }
 
 impl Default for Params {
@@ -67,6 +71,7 @@ impl Default for Params {
             large_block: 128 << 10,
             pack: 16 << 20,
             level: 3,
+            parity: None,
         }
     }
 }
@@ -81,7 +86,8 @@ pub struct Config {
 
 impl Params {
     /// # Errors
-    /// `Malformed` unless blocks are 4 KiB to 8 MiB, a pack is 1 MiB to 128 MiB, and the level one of zstd's.
+    /// `Malformed` unless blocks are 4 KiB to 8 MiB, a pack is 1 MiB to 128 MiB, the level one of zstd's, and
+    /// parity 1 to 100 percent.
     pub fn check(&self) -> Result<(), Malformed> {
         let blocks = [self.tree_block, self.small_block, self.large_block];
         if !blocks.iter().all(|size| (4 << 10..=8 << 20).contains(size)) {
@@ -92,6 +98,9 @@ impl Params {
         }
         if !(-7..=22).contains(&self.level) {
             return Err(Malformed("compression level out of bounds"));
+        }
+        if self.parity.is_some_and(|percent| !(1..=100).contains(&percent)) {
+            return Err(Malformed("parity out of bounds"));
         }
         Ok(())
     }
@@ -104,9 +113,10 @@ impl Params {
             out.put_varint(size.into());
         }
         out.put_signed(self.level.into());
+        out.extend(self.parity);
     }
 
-    fn decode(take: &mut Take<'_>) -> Result<Self, Malformed> {
+    fn decode(take: &mut Take<'_>, features: u64) -> Result<Self, Malformed> {
         let params = Self {
             chunk: Sizes::new(take.varint_u32()?, take.varint_u32()?, take.varint_u32()?)?,
             tree_block: take.varint_u32()?,
@@ -114,6 +124,7 @@ impl Params {
             large_block: take.varint_u32()?,
             pack: take.varint_u32()?,
             level: take.signed()?.try_into().map_err(|_| Malformed("compression level out of bounds"))?,
+            parity: if features & PARITY == 0 { None } else { Some(take.u8()?) },
         };
         params.check()?;
         Ok(params)
@@ -153,7 +164,18 @@ impl Config {
     pub fn new(params: Params) -> Self {
         let mut id = [0; 32];
         seal::fill_random(&mut id);
-        Self { header: Header { features: 0, id: RepositoryId(id) }, created: Timestamp::now(), params }
+        let header = Header { features: 0, id: RepositoryId(id) };
+        Self { header, created: Timestamp::now(), params }.with_parity(params.parity)
+    }
+
+    /// The same repository with another share of parity.
+    pub fn with_parity(mut self, parity: Option<u8>) -> Self {
+        self.params.parity = parity;
+        self.header.features &= !PARITY;
+        if parity.is_some() {
+            self.header.features |= PARITY;
+        }
+        self
     }
 
     /// The object's bytes; `index` is the repository's index key.
@@ -186,7 +208,7 @@ impl Config {
         if nanos >= 1_000_000_000 {
             return Err(Malformed("a second or more of nanoseconds").into());
         }
-        let params = Params::decode(&mut take)?;
+        let params = Params::decode(&mut take, header.features)?;
         take.end()?;
         Ok(Self { header, created: Timestamp::new(secs, nanos), params })
     }
@@ -214,6 +236,18 @@ mod tests {
         assert_eq!(Config::decode(&bytes, &key), Ok(config.clone()));
         assert_eq!(Header::decode(&bytes), Ok(config.header));
         assert_eq!(Config::decode(&bytes, &Key::random()), Err(ConfigError::Forged));
+    }
+
+    #[test]
+    fn parity_is_a_feature_and_can_be_changed_while_all_else_stays() {
+        let key = Key::random();
+        let without = Config::new(Params::default());
+        let with = without.clone().with_parity(Some(5));
+        assert_eq!((without.header.features, with.header.features), (0, 1));
+        let (short, long) = (without.encode(&key), with.encode(&key));
+        assert_eq!(long.len(), short.len() + 1);
+        assert_eq!(Config::decode(&long, &key), Ok(with.clone()));
+        assert_eq!(with.with_parity(None), without);
     }
 
     #[test]
@@ -253,6 +287,8 @@ mod tests {
             Params { pack: 0, ..good },
             Params { pack: u32::MAX, ..good },
             Params { level: 23, ..good },
+            Params { parity: Some(0), ..good },
+            Params { parity: Some(101), ..good },
         ] {
             let key = Key::random();
             let bytes = Config::new(bad).encode(&key);

@@ -90,4 +90,13 @@ impl RepoError {
                 | Self::Store(StoreError::Absent { .. } | StoreError::Short { .. })
         )
     }
+
+    /// Whether an object's bytes are not those that were stored, or cannot be read, so that its parity may help.
+    pub fn is_rot(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::Store(StoreError::Short { .. }) => true,
+            Self::Store(error) => error.is_unreadable(),
+            _ => false,
+        }
+    }
 }

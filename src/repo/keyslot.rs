@@ -21,6 +21,8 @@ pub enum Sort {
 
 /// Magic, version, kind, cost and salt.
 const HEADER: usize = 4 + 2 + 1 + KdfCost::LEN + 32;
+/// More than a keyslot with the most generations of keys takes.
+pub const LONGEST: u64 = 64 << 10;
 
 /// Why a keyslot does not open.
 #[derive(Debug, thiserror::Error)]

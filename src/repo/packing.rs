@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::index::{LeftOut, SegmentBuilder, read_pack_entry};
 use super::pack::{ChunkEntry, Gathered, compress_block};
 use super::pending::Pending;
-use super::{Class, Indexed, RepoError};
+use super::{Class, Indexed, RepoError, parity};
 use crate::base::{Counter, Monitor};
 use crate::store::{Kind, ObjectName};
 
@@ -176,16 +176,19 @@ impl Packing {
     fn store_pack(&self, gathered: Gathered, out: &mut Vec<u8>) -> Result<(), RepoError> {
         let (entry, arena) = gathered.build(self.indexed.keys(), &self.indexed.id(), out);
         self.arenas.put_back(arena);
-        self.indexed.store().put(&entry.name(), &[out])?;
+        self.put(&entry.name(), out)?;
         self.packs_stored.fetch_add(1, Ordering::SeqCst);
-        self.count_stored(entry.size);
         lock(&self.listed).builder.push(entry);
         self.store_segment(false)
     }
 
-    fn count_stored(&self, bytes: u64) {
-        self.bytes_stored.fetch_add(bytes, Ordering::SeqCst);
-        self.monitor.count(Counter::BytesStored, bytes);
+    fn put(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), RepoError> {
+        self.indexed.store().put(name, &[bytes])?;
+        let len = bytes.len() as u64;
+        let stored = len + self.indexed.parity().map_or(0, |percent| parity::size_beside(name, len, percent));
+        self.bytes_stored.fetch_add(stored, Ordering::SeqCst);
+        self.monitor.count(Counter::BytesStored, stored);
+        Ok(())
     }
 
     /// Stores what is to be listed as a segment, if there is enough of it or if it must be now.
@@ -208,8 +211,7 @@ impl Packing {
             return Ok(());
         }
         let (id, bytes) = builder.build(self.indexed.keys(), &self.indexed.id());
-        self.indexed.store().put(&ObjectName::new(Kind::Segment, id), &[&bytes])?;
-        self.count_stored(bytes.len() as u64);
+        self.put(&ObjectName::new(Kind::Segment, id), &bytes)?;
         self.indexed.index().add(Some(id), builder.packs())?;
         let chunks = builder.packs().iter().flat_map(|pack| &pack.blocks).flat_map(|block| &block.chunks);
         self.pending.remove(chunks.map(|chunk| chunk.id));

@@ -31,11 +31,16 @@ pub struct Indexed {
     prefetch: OnceLock<Prefetch>,
 }
 
+/// Gives so many bytes of an object.
+type ReadRange<'a> = dyn Fn(&ObjectName, Range<u64>) -> Result<Vec<u8>, RepoError> + 'a;
+
 struct Reader {
     repository: Repository,
     index: LocalIndex,
     packs: Cache<PackNumber, Arc<OpenPack>, PackWeight>,
     blocks: Cache<(PackNumber, u32), Arc<Block>, BlockWeight>,
+    /// The last pack that was read by its parity: where one of its blocks is damaged, others often are.
+    cured: Mutex<Option<(PackId, Arc<Vec<u8>>)>>,
 }
 
 /// What reading a pack's blocks takes.
@@ -85,6 +90,7 @@ impl Indexed {
             index,
             packs: cache(PACK_CACHE, 2 << 10, PackWeight),
             blocks: cache(BLOCK_CACHE, 128 << 10, BlockWeight),
+            cured: Mutex::default(),
         };
         Self { reader: Arc::new(reader), prefetch: OnceLock::new() }
     }
@@ -311,15 +317,40 @@ impl Reader {
         self.blocks.get_or_insert_with(&key, || self.decode(&pack, place.block)).map(Some)
     }
 
+    /// By the pack's parity where the pack itself does not give it.
     fn decode(&self, pack: &OpenPack, ordinal: u32) -> Result<Arc<Block>, RepoError> {
+        let from_store = |name: &ObjectName, range: Range<u64>| Ok(self.repository.store().get_range(name, range)?);
+        let error = match self.decode_from(pack, ordinal, &from_store) {
+            Err(error) if error.is_rot() && self.repository.parity().is_some() => error,
+            other => return other,
+        };
+        let name = ObjectName::new(Kind::Pack, pack.id);
+        let known = || self.cured.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known().as_ref().filter(|(id, _)| *id == pack.id).map(|(_, bytes)| Arc::clone(bytes));
+        let whole = match before {
+            Some(bytes) => bytes,
+            None => {
+                let bytes = Arc::new(self.repository.cured(&name, error)?);
+                *known() = Some((pack.id, Arc::clone(&bytes)));
+                bytes
+            }
+        };
+        self.decode_from(pack, ordinal, &|name, range| {
+            let part = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+            let part = part.and_then(|(start, end)| whole.get(start..end));
+            part.map(<[u8]>::to_vec).ok_or_else(|| RepoError::damaged(name, format!("block {ordinal}: cut off")))
+        })
+    }
+
+    fn decode_from(&self, pack: &OpenPack, ordinal: u32, read: &ReadRange<'_>) -> Result<Arc<Block>, RepoError> {
         let name = ObjectName::new(Kind::Pack, pack.id);
         let damaged = |what: String| RepoError::damaged(&name, format!("block {ordinal}: {what}"));
         let place = pack.blocks.get(ordinal as usize);
         let place = place.ok_or_else(|| damaged("listed, but not in the pack".to_owned()))?;
         let end = place.start + u64::from(place.sealed_len);
-        let mut sealed = match self.repository.store().get_range(&name, place.start..end) {
-            Err(StoreError::Absent { .. }) => return Err(RepoError::damaged(&name, GONE)),
-            Err(StoreError::Short { found, .. }) => {
+        let mut sealed = match read(&name, place.start..end) {
+            Err(RepoError::Store(StoreError::Absent { .. })) => return Err(RepoError::damaged(&name, GONE)),
+            Err(RepoError::Store(StoreError::Short { found, .. })) => {
                 return Err(damaged(format!("truncated: the pack ends at {found} of {end} bytes")));
             }
             other => other?,

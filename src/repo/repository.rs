@@ -7,8 +7,10 @@ use super::config::{self, Config, ConfigError, Params};
 use super::index::{Access, LocalIndex};
 use super::keys::{KeyError, Keys};
 use super::keyslot::{self, KeyslotError};
+use super::mend::{self, Cured};
+use super::parity::ParityStore;
 use super::slots::put_slot;
-use super::{Indexed, RepoError, Snapshot};
+use super::{Indexed, RepoError, Snapshot, parity};
 use crate::base::files::make_private_dir;
 use crate::base::{RepositoryId, SlotId, SnapshotId, Timestamp};
 use crate::codec::kdf::KdfCost;
@@ -21,6 +23,7 @@ pub struct Repository {
     config: Config,
     slot: SlotId,
     memory: Option<PathBuf>,
+    cured: Cured,
 }
 
 impl Repository {
@@ -33,27 +36,31 @@ impl Repository {
         if !store.is_vacant()? {
             return Err(RepoError::NotVacant { place: store.describe() });
         }
+        let store = ParityStore::around(store, params.parity);
         let keys = Keys::generate();
         let config = Config::new(params);
         let slot = put_slot(&*store, &keys, password, cost, &config.header.id)?;
         // The config comes last: it is what makes the place a repository.
         if let Err(e) = store.put(&ObjectName::config(), &[&config.encode(keys.index())]) {
-            if let Err(e) = store.delete(&ObjectName::new(Kind::Key, slot)) {
+            let deleted = store.delete(&ObjectName::new(Kind::Key, slot));
+            if let Err(e) = deleted.and_then(|()| store.delete(&parity::beside(&ObjectName::config()))) {
                 log::debug!("{e}");
             }
             return Err(e.into());
         }
-        Ok(Self { store, keys: Arc::new(keys), config, slot, memory: None })
+        Ok(Self { store, keys: Arc::new(keys), config, slot, memory: None, cured: Cured::default() })
     }
 
     /// # Errors
     /// `NoRepository`, `NewerFormat`, `UnknownFeature`, `WrongPassword`, `Damaged`, and failures of the store.
     pub fn open(store: Arc<dyn Store>, password: &[u8]) -> Result<Self, RepoError> {
-        let bytes = Self::read_config(&*store)?;
+        let cured = Cured::default();
+        let bytes = Self::read_config(&*store, &cured)?;
         let header = config::Header::decode(&bytes).map_err(config_error)?;
-        let (slot, keys) = open_slot(&*store, password, &header.id)?;
+        let (slot, keys) = open_slot(&*store, password, &header.id, &cured)?;
         let config = Config::decode(&bytes, keys.index()).map_err(config_error)?;
-        Ok(Self { store, keys: Arc::new(keys), config, slot, memory: None })
+        let store = ParityStore::around(store, config.params.parity);
+        Ok(Self { store, keys: Arc::new(keys), config, slot, memory: None, cured })
     }
 
     /// Where this machine may keep what it has seen of the repository; made if it is missing.
@@ -69,11 +76,54 @@ impl Repository {
         self.memory.as_deref()
     }
 
-    pub(super) fn read_config(store: &dyn Store) -> Result<Vec<u8>, RepoError> {
-        match store.get(&ObjectName::config()) {
-            Err(StoreError::Absent { .. }) => Err(RepoError::NoRepository { place: store.describe() }),
-            other => Ok(other?),
+    /// The config, by its parity where it is damaged or gone.
+    pub(super) fn read_config(store: &dyn Store, cured: &Cured) -> Result<Vec<u8>, RepoError> {
+        let name = ObjectName::config();
+        let (left, error) = match mend::readable(store, &name) {
+            Err(StoreError::Absent { .. }) => (Vec::new(), RepoError::NoRepository { place: store.describe() }),
+            Err(error) => return Err(error.into()),
+            Ok((bytes, unreadable)) => match (config::Header::decode(&bytes), unreadable) {
+                (Ok(_), _) => return Ok(bytes),
+                (_, Some(what)) => (bytes, RepoError::damaged(&name, what)),
+                (Err(error), _) => (bytes, config_error(error)),
+            },
+        };
+        match mend::cure(store, &name, &left)? {
+            Ok(bytes) => {
+                cured.note(&name, &error.to_string());
+                Ok(bytes)
+            }
+            Err(_) => Err(error),
         }
+    }
+
+    /// Whether there is a repository, as far as can be told without a password: it may have lost its config and still
+    /// have the parity of it.
+    pub fn is_at(store: &dyn Store) -> Result<bool, RepoError> {
+        for name in [ObjectName::config(), parity::beside(&ObjectName::config())] {
+            // Not by its length: a server says why it refuses only where there is room for an answer.
+            match store.get(&name) {
+                Err(StoreError::Absent { .. }) => {}
+                other => return Ok(other.map(|_| true)?),
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) fn noted(&self) -> &Cured {
+        &self.cured
+    }
+
+    /// Chooses another share of parity for what is put from the next opening on. What is there stays as it is.
+    ///
+    /// # Errors
+    /// `WriteOnly`, `Unstorable` beyond 1 to 100 percent, and failures of the store.
+    pub fn choose_parity(&self, percent: Option<u8>) -> Result<(), RepoError> {
+        self.refuse_write_only()?;
+        let config = self.config.clone().with_parity(percent);
+        config.params.check().map_err(|e| RepoError::Unstorable { what: e.to_string() })?;
+        let store = ParityStore::around(Arc::clone(&self.store), percent);
+        Ok(store.put(&ObjectName::config(), &[&config.encode(self.keys.index())])?)
     }
 
     pub fn id(&self) -> RepositoryId {
@@ -114,9 +164,15 @@ impl Repository {
     /// # Errors
     /// `NoSnapshot` when it is not there, `Damaged` when its bytes are not what was stored.
     pub fn snapshot(&self, id: &SnapshotId) -> Result<Snapshot, RepoError> {
-        match self.store.get(&ObjectName::new(Kind::Snapshot, id)) {
-            Err(StoreError::Absent { .. }) => Err(RepoError::NoSnapshot { id: *id }),
-            other => Snapshot::open(&self.keys, &self.id(), *id, &other?),
+        let name = ObjectName::new(Kind::Snapshot, id);
+        let open = |bytes: &[u8]| Snapshot::open(&self.keys, &self.id(), *id, bytes);
+        let read = match self.store.get(&name) {
+            Err(StoreError::Absent { .. }) => return Err(RepoError::NoSnapshot { id: *id }),
+            other => other.map_err(RepoError::from).and_then(|bytes| open(&bytes)),
+        };
+        match read {
+            Err(error) if error.is_rot() => open(&self.cured(&name, error)?),
+            other => other,
         }
     }
 
@@ -169,18 +225,36 @@ fn ids<T: std::str::FromStr>(store: &dyn Store, kind: Kind) -> Result<Vec<T>, Re
     Ok(ids)
 }
 
-/// Tries the password on every keyslot. Slots that cannot be tried count only if none opens.
-fn open_slot(store: &dyn Store, password: &[u8], repository: &RepositoryId) -> Result<(SlotId, Keys), RepoError> {
+/// Tries the password on every keyslot. Slots that cannot be tried count only if none opens, and lost ones, of which
+/// there is parity, only if there are no others.
+fn open_slot(
+    store: &dyn Store,
+    password: &[u8],
+    repository: &RepositoryId,
+    cured: &Cured,
+) -> Result<(SlotId, Keys), RepoError> {
     let mut wrong = false;
     let mut unusable = Vec::new();
     let warn = |unusable: &[(String, RepoError)]| unusable.iter().for_each(|(what, _)| log::warn!("{what}"));
-    for id in ids::<SlotId>(store, Kind::Key)? {
+    let mut slots = ids::<SlotId>(store, Kind::Key)?;
+    let lost = slots.is_empty();
+    if lost {
+        slots = lost_slots(store)?;
+    }
+    for id in slots {
         let name = ObjectName::new(Kind::Key, id);
-        let bytes = match store.get(&name) {
-            // Another process has just removed it.
-            Err(StoreError::Absent { .. }) => continue,
-            other => other?,
+        let (mut bytes, what) = match mend::readable(store, &name) {
+            // Another process has just removed it, or it is lost.
+            Err(StoreError::Absent { .. }) if !lost => continue,
+            Err(StoreError::Absent { .. }) => (Vec::new(), "gone".to_owned()),
+            other => other.map(|(bytes, what)| (bytes, what.unwrap_or_else(|| "damaged".to_owned())))?,
         };
+        if !mend::is_sound(&name, &bytes)
+            && let Ok(mended) = mend::cure(store, &name, &bytes)?
+        {
+            cured.note(&name, &what);
+            bytes = mended;
+        }
         match keyslot::open(&id, &bytes, password, repository) {
             Ok(keys) => {
                 warn(&unusable);
@@ -205,6 +279,24 @@ fn open_slot(store: &dyn Store, password: &[u8], repository: &RepositoryId) -> R
         Some((_, error)) => Err(error),
         None => Err(RepoError::damaged(&ObjectName::config(), "no keyslot is left to open it with")),
     }
+}
+
+/// Keyslots of which there is parity alone. A name does not tell them, but few other things are as short.
+fn lost_slots(store: &dyn Store) -> Result<Vec<SlotId>, RepoError> {
+    let mut slots = Vec::new();
+    store.list(Kind::Parity, &mut |info| {
+        if info.size <= parity::size_beside(&ObjectName::new(Kind::Key, ""), keyslot::LONGEST, 100) {
+            slots.extend(info.name.name.parse::<SlotId>());
+        }
+    })?;
+    let mut lost = Vec::new();
+    for id in slots {
+        let name = ObjectName::new(Kind::Key, id);
+        if mend::cure(store, &name, &[])?.is_ok() {
+            lost.push(id);
+        }
+    }
+    Ok(lost)
 }
 
 pub fn config_error(error: ConfigError) -> RepoError {

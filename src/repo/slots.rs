@@ -2,14 +2,17 @@
 //! always left. Keys on their way to paper and back.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use super::config::{self, Config};
 use super::keys::Keys;
 use super::keyslot::{self, KeyslotError, Sort};
+use super::mend::Cured;
 use super::pack::PackEntry;
 use super::paper;
+use super::parity::ParityStore;
 use super::repository::config_error;
 use super::{Lease, RepoError, Repository, snapshot};
 use crate::base::{ObjectId, RepositoryId, SlotId, SnapshotId, Timestamp};
@@ -211,7 +214,7 @@ impl Repository {
     ///
     /// # Errors
     /// `Paper` for a text that is not that of this repository's keys, `NoRepository`, and failures of the store.
-    pub fn import_keys(store: &dyn Store, text: &str, password: &[u8], cost: KdfCost) -> Result<SlotId, RepoError> {
+    pub fn import_keys(store: Arc<dyn Store>, text: &str, password: &[u8], cost: KdfCost) -> Result<SlotId, RepoError> {
         let refuse = |what: String| RepoError::Paper { what };
         let bytes = paper::from_text(text).map_err(|e| refuse(e.to_string()))?;
         let (version, rest) = bytes.split_first().ok_or_else(|| refuse("nothing in it".to_owned()))?;
@@ -220,14 +223,15 @@ impl Repository {
         }
         let (id, keys) = rest.split_first_chunk::<32>().ok_or_else(|| refuse("lines are missing".to_owned()))?;
         let keys = Keys::decode(keys).map_err(|e| refuse(format!("lines are missing, or {e}")))?;
-        let config = Self::read_config(store)?;
+        let config = Self::read_config(&*store, &Cured::default())?;
         let found = config::Header::decode(&config).map_err(config_error)?.id;
         if *id != found.0 {
             let of = RepositoryId(*id).short();
             return Err(refuse(format!("these are the keys of repository {of}, and here is {}", found.short())));
         }
-        Config::decode(&config, keys.index()).map_err(config_error)?;
-        put_slot(store, &keys, password, cost, &found)
+        let config = Config::decode(&config, keys.index()).map_err(config_error)?;
+        let store = ParityStore::around(store, config.params.parity);
+        put_slot(&*store, &keys, password, cost, &found)
     }
 }
 

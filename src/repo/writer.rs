@@ -31,7 +31,7 @@ pub struct Written {
     pub chunks_new: u64,
     /// Their plaintext bytes.
     pub bytes_new: u64,
-    /// Bytes put into the store, index segments included.
+    /// Bytes put into the store, index segments and parity included.
     pub bytes_stored: u64,
     pub packs: u64,
 }

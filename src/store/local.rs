@@ -25,7 +25,7 @@ const TMP: &str = "tmp";
 /// A file under `tmp/` that is older than this belongs to no living writer.
 const TMP_AGE_SECS: i64 = 24 * 3600;
 
-/// Objects as files: `config`, `keys/ID`, `packs/ab/ID`, `index/ID`, `snapshots/ID`, and `tmp/` for what is being put.
+/// Objects as files: `config`, `packs/ab/ID`, `keys/ID` and so on, and `tmp/` for what is being put.
 pub struct LocalStore {
     root: PathBuf,
     dir: OnceLock<OwnedFd>,
@@ -182,12 +182,12 @@ impl LocalStore {
         for entry in Dir::read_from(&dir).map_err(fail)? {
             let entry = entry.map_err(fail)?;
             let Ok(name) = entry.file_name().to_str() else { continue };
-            let nested = kind == Kind::Pack && below.len() == kind.as_str().len();
+            let nested = kind.is_nested() && below.len() == kind.as_str().len();
             if nested && name.len() == 2 && is_hex(name) {
                 self.list_in(kind, &format!("{below}/{name}"), each)?;
             }
             let fits = name.len() == 64 && is_hex(name) && !nested;
-            if !fits || (kind == Kind::Pack && !below.ends_with(&name[..2])) {
+            if !fits || (kind.is_nested() && !below.ends_with(&name[..2])) {
                 continue;
             }
             match rfs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {

@@ -47,6 +47,8 @@ pub enum Kind {
     Mark,
     /// `leases/`
     Lease,
+    /// `parity/`, each named as the object that it mends; that of `Kind::Config` by 64 zeros.
+    Parity,
 }
 
 /// Where an object is: its kind and its name within it (64 hexadecimal digits; empty for `Kind::Config`).
@@ -57,8 +59,8 @@ pub struct ObjectName {
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] =
-        [Self::Config, Self::Key, Self::Pack, Self::Segment, Self::Snapshot, Self::Mark, Self::Lease];
+    pub const ALL: [Self; 8] =
+        [Self::Config, Self::Key, Self::Pack, Self::Segment, Self::Snapshot, Self::Mark, Self::Lease, Self::Parity];
 
     /// The name of its place.
     pub fn as_str(self) -> &'static str {
@@ -70,7 +72,13 @@ impl Kind {
             Self::Snapshot => "snapshots",
             Self::Mark => "marks",
             Self::Lease => "leases",
+            Self::Parity => "parity",
         }
+    }
+
+    /// Whether there may be millions, so that 256 directories keep each one small.
+    fn is_nested(self) -> bool {
+        matches!(self, Self::Pack | Self::Parity)
     }
 }
 
@@ -87,8 +95,9 @@ impl ObjectName {
     fn path(&self) -> String {
         match self.kind {
             Kind::Config => Kind::Config.as_str().to_owned(),
-            // 256 directories keep each one small where there are millions of packs.
-            Kind::Pack => format!("{}/{}/{}", Kind::Pack.as_str(), self.name.get(..2).unwrap_or("00"), self.name),
+            kind if kind.is_nested() => {
+                format!("{}/{}/{}", kind.as_str(), self.name.get(..2).unwrap_or("00"), self.name)
+            }
             kind => format!("{}/{}", kind.as_str(), self.name),
         }
     }

@@ -243,12 +243,16 @@ fn fit_together(segments: &[(SegmentId, u64)]) -> usize {
 
 /// What a segment lists; `None` when it is gone.
 pub fn read_segment(repository: &Repository, id: SegmentId) -> Result<Option<Vec<PackEntry>>, RepoError> {
-    let bytes = match repository.store().get(&ObjectName::new(Kind::Segment, id)) {
+    let name = ObjectName::new(Kind::Segment, id);
+    let open = |bytes: &[u8]| Segment::open(repository.keys(), &repository.id(), id, bytes);
+    let read = match repository.store().get(&name) {
         Err(StoreError::Absent { .. }) => return Ok(None),
+        other => other.map_err(RepoError::from).and_then(|bytes| open(&bytes)),
+    };
+    let segment = match read {
+        Err(error) if error.is_rot() => open(&repository.cured(&name, error)?)?,
         other => other?,
     };
-    let segment = Segment::open(repository.keys(), &repository.id(), id, &bytes)?;
-    drop(bytes);
     let mut entries = Vec::new();
     segment.packs(|entry| {
         entries.push(entry);
