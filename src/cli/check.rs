@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::args::{parse_size, parse_span};
+use super::args::{self, parse_size, parse_span};
 use super::failure::{Done, Failure};
 use super::nodes::rooted;
 use super::output::{Object, Out, one_line, plural, shown};
@@ -11,21 +11,25 @@ use super::session::Session;
 use super::signals;
 use crate::base::units::format_size;
 use crate::base::{Counter, ObjectId};
-use crate::ops::{self, CheckRequest, Finding, ReadData, Subset};
+use crate::ops::{self, CheckRequest, Cure, Finding, ReadData, Subset};
 
 /// Check the repository for damage
 ///
 /// Looks whether every snapshot, directory, chunk, pack, index segment and keyslot that is needed is there, compares
 /// packs with their tables, and says what is not as it should be, and which snapshots and paths that costs. With
 /// --read-data every byte of every pack is read and authenticated, too; with --read-data-subset, those of some packs.
-/// Nothing is changed. Damage gives exit code 1.
+/// Damage gives exit code 1.
+///
+/// Nothing is changed unless --mend is given. In a repository with parity, it puts objects that are damaged back as
+/// they were, as far as parity can tell, and makes parity that is missing or damaged anew.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   snapfold check
   snapfold check --read-data
   snapfold check --read-data --max-age 30d
-  snapfold check --read-data-subset 5%")]
+  snapfold check --read-data-subset 5%
+  snapfold check --read-data --mend")]
 pub struct Check {
     /// Read and authenticate all data as well
     #[arg(long)]
@@ -37,6 +41,9 @@ pub struct Check {
     /// Do not read again what this machine has read and found whole within that time, as in 12h or 30d
     #[arg(long, value_name = "DURATION", value_parser = parse_span)]
     max_age: Option<jiff::Span>,
+    /// Mend what parity can: what is found, and what was found damaged before on this machine
+    #[arg(long)]
+    mend: bool,
 }
 
 /// `5%`, `2/7`, or a size.
@@ -65,7 +72,7 @@ impl Check {
         let since =
             self.max_age.map(|age| jiff::Zoned::now().checked_sub(age).map(|time| time.timestamp().as_second()));
         let since = since.transpose().map_err(|error| Failure::new(format!("--max-age: {error}")))?;
-        Ok(CheckRequest { data: subset.map(|subset| ReadData { subset, since }) })
+        Ok(CheckRequest { data: subset.map(|subset| ReadData { subset, since }), mend: self.mend })
     }
 
     pub fn run(self, mut session: Session) -> Result<Done, Failure> {
@@ -73,18 +80,32 @@ impl Check {
         signals::install()?;
         session.bypass_cache();
         let indexed = session.open_indexed()?;
+        let lease = match self.mend {
+            false => None,
+            true => {
+                indexed.refuse_write_only()?;
+                if indexed.parity().is_none() {
+                    return Err(Failure::new("the repository has no parity to mend by")
+                        .hint("`snapfold repair parity 5%` makes some, of what is whole"));
+                }
+                Some(args::lease(&indexed, "check")?)
+            }
+        };
         let style = session.style();
         let measure = Measure { doing: "checking", bytes: Counter::Bytes, files: Counter::Files };
         let progress = Progress::start(style, measure);
         let mut out = Out::new();
         let mut failed: Option<Failure> = None;
+        let mut curable = false;
         let mut each = |finding: Finding| {
             if failed.is_none() {
+                curable |= finding.cure == Some(Cure::Can);
                 failed = show(&mut out, style.json, &finding).err();
             }
         };
         let report = ops::check(&indexed, request, &mut each, &*progress)?;
         progress.finish();
+        drop(lease);
         if let Some(failure) = failed {
             return Err(failure);
         }
@@ -100,6 +121,7 @@ impl Check {
                     .put("dirs", report.dirs)
                     .put("files", report.files)
                     .put("bytes_read", report.bytes_read)
+                    .put("mended", report.mended)
                     .put("error_count", report.findings),
             )?;
         } else if !style.quiet {
@@ -122,16 +144,20 @@ impl Check {
                 let what = plural(report.unlisted_packs, "pack is", "packs are");
                 out.line(&format!("{what} left over from an interrupted backup, which does no harm"))?;
             }
-            if report.findings == 0 {
+            if report.mended > 0 {
+                out.line(&format!("{} mended", plural(report.mended, "object", "objects")))?;
+            } else if report.findings == 0 {
                 out.line("no damage found")?;
             }
         }
         out.finish()?;
         if report.findings > 0 {
-            return Err(Failure::new(format!(
-                "the repository is damaged: {}",
-                plural(report.findings, "finding", "findings")
-            )));
+            let found = plural(report.findings, "finding", "findings");
+            let failure = Failure::new(format!("the repository is damaged: {found}"));
+            return Err(match curable {
+                true => failure.hint("`snapfold check --mend` mends what parity can"),
+                false => failure,
+            });
         }
         Ok(Done::Whole)
     }
@@ -139,7 +165,13 @@ impl Check {
 
 fn show(out: &mut Out, json: bool, finding: &Finding) -> Result<(), Failure> {
     if json {
-        let object = Object::message("error")
+        let (message, cure) = match &finding.cure {
+            None => ("error", None),
+            Some(Cure::Can) => ("error", Some("can".to_owned())),
+            Some(Cure::Mended) => ("mended", None),
+            Some(Cure::Cannot(why) | Cure::Failed(why)) => ("error", Some(why.clone())),
+        };
+        let object = Object::message(message)
             .maybe("object", finding.object.clone())
             .maybe("block", finding.block)
             .maybe("snapshot", finding.snapshot.map(|id| id.to_string()));
@@ -147,7 +179,7 @@ fn show(out: &mut Out, json: bool, finding: &Finding) -> Result<(), Failure> {
             Some(path) => object.path(&rooted(path)),
             None => object,
         };
-        return out.json(&object.put("message", finding.what.as_str()));
+        return out.json(&object.put("message", finding.what.as_str()).maybe("parity", cure));
     }
     let mut places = Vec::new();
     if let Some(object) = &finding.object {
@@ -160,8 +192,15 @@ fn show(out: &mut Out, json: bool, finding: &Finding) -> Result<(), Failure> {
         let path = finding.path.as_deref().map(|path| format!(":{}", shown(&rooted(path)))).unwrap_or_default();
         places.push(format!("snapshot {}{path}", id.short()));
     }
-    places.push(one_line(&finding.what));
-    out.line(&format!("damage: {}", places.join(": ")))
+    let (kind, end) = match &finding.cure {
+        None => ("damage", String::new()),
+        Some(Cure::Can) => ("damage", "; parity can mend it".to_owned()),
+        Some(Cure::Cannot(why)) => ("damage", format!("; {why}")),
+        Some(Cure::Failed(why)) => ("damage", format!("; not mended: {why}")),
+        Some(Cure::Mended) => ("mended", String::new()),
+    };
+    places.push(one_line(&(finding.what.clone() + &end)));
+    out.line(&format!("{kind}: {}", places.join(": ")))
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ mod tag;
 
 pub use backup::{BackupRequest, Outcome, Parent, backup, estimate, find_parent, while_estimating};
 pub use catalogue::{Catalogue, Filter, Listed};
-pub use check::{CheckReport, CheckRequest, Finding, ReadData, Subset, check};
+pub use check::{CheckReport, CheckRequest, Cure, Finding, ReadData, Subset, check};
 pub use copy::CopyTarget;
 pub use diff::{Change, ChangeKind, Differences, diff};
 pub use error::{OpError, SelectError};

@@ -292,7 +292,7 @@ fn oddities_are_stored_and_a_check_finds_nothing_wrong() {
     assert_eq!(outcome.totals.problems, unreadable, "{:?}", watch.told());
     let place = place.reopen();
     let mut findings = Vec::new();
-    let request = CheckRequest { data: Some(ReadData::default()) };
+    let request = CheckRequest { data: Some(ReadData::default()), mend: false };
     let report = check(&place.repo, request, &mut |finding| findings.push(finding), &Silent).unwrap();
     assert_eq!((findings, report.snapshots, report.dirs), (Vec::new(), 1, outcome.totals.dirs - 1));
     assert_eq!(report.files, outcome.totals.files);
@@ -351,7 +351,7 @@ fn what_the_parent_lost_is_read_again_and_nothing_else_is() {
         let mut findings = Vec::new();
         check(
             &place.repo,
-            CheckRequest { data: Some(ReadData::default()) },
+            CheckRequest { data: Some(ReadData::default()), mend: false },
             &mut |finding| findings.push(finding),
             &Silent,
         )

@@ -1,5 +1,5 @@
 //! Finding damage: objects that are gone or changed, chunks that are missing, trees that cannot be walked; and naming
-//! what they cost: snapshots and paths. Repairs nothing.
+//! what they cost: snapshots and paths. Mends what parity can, if that is wanted, and else changes nothing.
 
 #[cfg(test)]
 mod tests;
@@ -7,6 +7,7 @@ mod tests;
 mod choose;
 mod needed;
 mod packs;
+mod parity;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -22,12 +23,15 @@ use super::{Catalogue, Listed, OpError, root_of};
 use needed::Needed;
 
 pub use choose::{ReadData, Subset};
+pub use parity::Cure;
 
 /// How thorough a check is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CheckRequest {
     /// Which packs to read and authenticate whole, not just the tables at their ends.
     pub data: Option<ReadData>,
+    /// Whether what parity can mend is mended.
+    pub mend: bool,
 }
 
 /// Something that is not as it should be.
@@ -43,6 +47,8 @@ pub struct Finding {
     pub path: Option<Vec<u8>>,
     /// What is wrong, one line.
     pub what: String,
+    /// What parity does about it, where there should be some.
+    pub cure: Option<Cure>,
 }
 
 /// What a check went through and found.
@@ -61,6 +67,9 @@ pub struct CheckReport {
     pub dirs: u64,
     pub files: u64,
     pub bytes_read: u64,
+    /// What was found and is as it should be now.
+    pub mended: u64,
+    /// What was found and still is.
     pub findings: u64,
 }
 
@@ -74,11 +83,14 @@ pub fn check(
     each: &mut dyn FnMut(Finding),
     monitor: &dyn Monitor,
 ) -> Result<CheckReport, OpError> {
-    let mut check = Check::new(repo, each, monitor);
+    let mut check = Check { mend: request.mend, ..Check::new(repo, each, monitor) };
+    check.parity(request.data.is_some())?;
     check.keyslots()?;
     let mut there = Sorted::new(repo.cache_dir(), needed::IN_MEMORY);
     check.packs(request.data, Some(&mut there))?;
     check.snapshots(there)?;
+    check.cured()?;
+    check.bare()?;
     Ok(check.report)
 }
 
@@ -107,7 +119,12 @@ struct Check<'a> {
     repo: &'a Arc<Indexed>,
     each: &'a mut dyn FnMut(Finding),
     monitor: &'a dyn Monitor,
+    mend: bool,
     report: CheckReport,
+    /// Objects that were told of.
+    told: HashSet<String>,
+    /// Objects that had no parity when they were listed.
+    bare: Vec<ObjectName>,
     /// Chunks that cannot be read, each with its place in `bad`.
     lost: HashMap<ChunkId, usize>,
     bad: Vec<Bad>,
@@ -119,12 +136,23 @@ struct Check<'a> {
 
 impl<'a> Check<'a> {
     fn new(repo: &'a Arc<Indexed>, each: &'a mut dyn FnMut(Finding), monitor: &'a dyn Monitor) -> Self {
-        let report = CheckReport::default();
-        Self { repo, each, monitor, report, lost: HashMap::new(), bad: Vec::new(), rescued: false, again: false }
+        Self {
+            repo,
+            each,
+            monitor,
+            mend: false,
+            report: CheckReport::default(),
+            told: HashSet::new(),
+            bare: Vec::new(),
+            lost: HashMap::new(),
+            bad: Vec::new(),
+            rescued: false,
+            again: false,
+        }
     }
 
     fn find(&mut self, finding: Finding) {
-        self.report.findings += 1;
+        *if finding.cure == Some(Cure::Mended) { &mut self.report.mended } else { &mut self.report.findings } += 1;
         (self.each)(finding);
     }
 
@@ -134,9 +162,7 @@ impl<'a> Check<'a> {
         // What other processes stored before these snapshots is to be known.
         self.repo.refresh()?;
         for (id, error) in catalogue.damaged() {
-            let mut finding = Finding::of_object(ObjectName::new(Kind::Snapshot, id), what(error));
-            finding.snapshot = Some(*id);
-            self.find(finding);
+            self.rotten(ObjectName::new(Kind::Snapshot, id), what(error))?;
         }
         let mut roots = Vec::new();
         for Listed { id, snapshot } in catalogue.snapshots() {
@@ -321,11 +347,11 @@ impl Sound {
 
 impl Finding {
     fn of_object(object: ObjectName, what: String) -> Self {
-        Self { object: Some(object.to_string()), block: None, snapshot: None, path: None, what }
+        Self { object: Some(object.to_string()), block: None, snapshot: None, path: None, what, cure: None }
     }
 
     fn of_path(snapshot: &SnapshotId, path: &[u8], what: String) -> Self {
-        Self { object: None, block: None, snapshot: Some(*snapshot), path: Some(path.to_vec()), what }
+        Self { object: None, block: None, snapshot: Some(*snapshot), path: Some(path.to_vec()), what, cure: None }
     }
 }
 

@@ -4,11 +4,11 @@
 use std::collections::{HashMap, HashSet};
 
 use super::choose::Candidate;
-use super::{Bad, Check, Finding, ReadData, TRACED_MOST, what};
+use super::{Bad, Check, Cure, Finding, ReadData, TRACED_MOST, what};
 use crate::base::{Counter, PackId, Timestamp};
 use crate::ops::OpError;
 use crate::ops::sorted::Sorted;
-use crate::repo::{Indexed, LeftOut, PackDamage, PackEntry, RepoError};
+use crate::repo::{Indexed, LeftOut, PackDamage, PackEntry, RepoError, Rot};
 use crate::store::{Kind, ObjectName, StoreError};
 
 /// Packs that are looked at at once.
@@ -28,24 +28,47 @@ struct Audit {
     read: bool,
     listed: bool,
     damages: Vec<PackDamage>,
+    /// What is wrong with its bytes, without those that it had, and what parity does about it.
+    rot: Option<(Rot, Cure)>,
+    /// What is wrong with its parity.
+    parity: Option<String>,
 }
 
 impl Job {
-    fn run(self, repo: &Indexed, reads: &HashSet<PackId>) -> Result<Audit, RepoError> {
+    fn run(self, repo: &Indexed, reads: &HashSet<PackId>, mend: bool) -> Result<Audit, RepoError> {
         let (id, size, listed) = match &self {
             Self::Listed(pack, _) => (pack.id, pack.size, true),
             Self::Unlisted(id, size) => (*id, *size, false),
         };
         let read = reads.contains(&id);
-        let damages = match self {
-            Self::Listed(pack, size) => repo.audit_pack(&pack, size, read)?,
-            Self::Unlisted(id, size) => match repo.audit_unlisted(id, size, read) {
+        let audit = |size: Option<u64>| match &self {
+            Self::Listed(pack, _) => repo.audit_pack(pack, size, read),
+            Self::Unlisted(id, size) => match repo.audit_unlisted(*id, *size, read) {
                 // Another process has just deleted it.
-                Err(RepoError::Store(StoreError::Absent { .. })) => Vec::new(),
-                other => other?,
+                Err(RepoError::Store(StoreError::Absent { .. })) => Ok(Vec::new()),
+                other => other,
             },
         };
-        Ok(Audit { id, size, read, listed, damages })
+        let mut damages = audit(match &self {
+            Self::Listed(_, size) => *size,
+            Self::Unlisted(..) => None,
+        })?;
+        let (mut rot, mut parity) = (None, None);
+        if repo.parity().is_some() {
+            let name = ObjectName::new(Kind::Pack, id);
+            if damages.is_empty() {
+                parity = if read { repo.look_at_parity(&name)? } else { None };
+            } else if let Some(mut found) = repo.look_for_rot(&name)? {
+                let cure = Cure::of(repo, &found, mend)?;
+                if cure == Cure::Mended {
+                    damages = audit(None)?;
+                }
+                // Packs that wait here do so without their bytes.
+                found.cure = Err(String::new());
+                rot = Some((found, cure));
+            }
+        }
+        Ok(Audit { id, size, read, listed, damages, rot, parity })
     }
 }
 
@@ -55,9 +78,7 @@ impl Check<'_> {
             match self.repo.audit_slot(id) {
                 Ok(()) => self.report.keyslots += 1,
                 Err(RepoError::Store(StoreError::Absent { .. })) => {}
-                Err(error) if error.is_damage() => {
-                    self.find(Finding::of_object(ObjectName::new(Kind::Key, id), what(&error)));
-                }
+                Err(error) if error.is_damage() => self.rotten(ObjectName::new(Kind::Key, id), what(&error))?,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -74,14 +95,19 @@ impl Check<'_> {
         verified.retain(|id| stored.contains_key(id))?;
         let now = Timestamp::now().secs;
         let candidate = |(id, size): (&PackId, &u64)| Candidate { id: *id, size: *size, verified: verified.at(id) };
-        let reads = data.map(|data| data.choose(stored.iter().map(candidate).collect(), now)).unwrap_or_default();
+        let mut reads = data.map(|data| data.choose(stored.iter().map(candidate).collect(), now)).unwrap_or_default();
+        if self.mend {
+            // What was found damaged before is mended, whatever else is to be read.
+            reads.extend(repo.lost_packs().into_iter().filter(|id| stored.contains_key(id)));
+        }
         let counts = |id: &PackId| data.is_none() || reads.contains(id);
         let expected = stored.iter().filter(|(id, _)| counts(id)).map(|(_, size)| size).sum();
         self.monitor.expect(Counter::Bytes, expected);
 
         let (mut seen, mut damaged, mut gone) = (HashSet::new(), Vec::new(), HashMap::new());
+        let (mut whole, mut mixed) = (HashSet::new(), Vec::new());
         let mut audited = |check: &mut Self, audit: Audit| {
-            let Audit { id, size, read, listed, damages } = audit;
+            let Audit { id, size, read, listed, damages, rot, parity } = audit;
             if counts(&id) {
                 check.monitor.count(Counter::Bytes, size);
             }
@@ -93,12 +119,29 @@ impl Check<'_> {
                     verified.add(id, now)?;
                 }
             }
+            if let Some(what) = parity.filter(|_| !check.bare.iter().any(|bare| bare.name == id.to_string())) {
+                check.rotten_parity(&ObjectName::new(Kind::Pack, id), &what)?;
+            }
+            let cure = match rot {
+                Some((rot, Cure::Mended)) => {
+                    whole.insert(id);
+                    check.told.insert(rot.object.to_string());
+                    check.find(Finding { cure: Some(Cure::Mended), ..Finding::of_object(rot.object, rot.what) });
+                    None
+                }
+                Some((rot, Cure::Cannot(_))) if rot.found.parse().is_ok_and(|id| stored.contains_key(&id)) => {
+                    mixed.push((id, rot, damages));
+                    return Ok(());
+                }
+                Some((_, cure)) => Some(cure),
+                None => None,
+            };
             for damage in damages {
                 // A pack without any of its blocks may have been replaced meanwhile: that shows later.
                 if damage.block.is_none() && !damage.lost.is_empty() {
-                    gone.insert(id, damage);
+                    gone.insert(id, (damage, cure.clone()));
                 } else {
-                    check.damaged_pack(id, damage);
+                    check.damaged_pack(id, damage, cure.clone());
                 }
             }
             Ok::<(), OpError>(())
@@ -108,8 +151,8 @@ impl Check<'_> {
         std::thread::scope(|scope| {
             let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(THREADS_MOST);
             for _ in 0..threads {
-                let (queue, tell, repo, reads) = (queue.clone(), tell.clone(), &repo, &reads);
-                let work = move || queue.iter().all(|job| tell.send(job.run(repo, reads)).is_ok());
+                let (queue, tell, repo, reads, mend) = (queue.clone(), tell.clone(), &repo, &reads, self.mend);
+                let work = move || queue.iter().all(|job| tell.send(job.run(repo, reads, mend)).is_ok());
                 let spawned = std::thread::Builder::new().name("check".to_owned()).spawn_scoped(scope, work);
                 spawned.map_err(|source| OpError::System { what: "a thread", source })?;
             }
@@ -151,38 +194,56 @@ impl Check<'_> {
         self.report.packs_passed_over =
             if data.is_some() { stored.len().saturating_sub(reads.len()) as u64 } else { 0 };
         for (id, error) in damaged {
-            self.find(Finding::of_object(ObjectName::new(Kind::Segment, id), what(&error)));
+            self.rotten(ObjectName::new(Kind::Segment, id), what(&error))?;
         }
+        self.mixed(mixed, &mut whole)?;
         // Backups by this machine do not rely on it from now on, and what other packs hold as well is read from there.
         let damaged = self.bad.iter().filter(|bad| bad.block.is_some());
         let damaged = damaged.map(|bad| LeftOut { pack: bad.pack, block: bad.block }).collect();
-        self.repo.note_damaged(&damaged, &|id| reads.contains(id))?;
+        self.repo.note_damaged(&damaged, &|id| reads.contains(id) || whole.contains(id))?;
         self.settle(gone)?;
         Ok(self.repo.look_for_lost()?)
     }
 
-    fn damaged_pack(&mut self, pack: PackId, damage: PackDamage) {
+    /// Packs that have each other's bytes are mended by those, or told of as others.
+    fn mixed(
+        &mut self,
+        mixed: Vec<(PackId, Rot, Vec<PackDamage>)>,
+        whole: &mut HashSet<PackId>,
+    ) -> Result<(), OpError> {
+        let rots: Vec<_> = mixed.iter().map(|(id, rot, _)| (*id, rot.clone())).collect();
+        whole.extend(self.unmix(&rots)?);
+        for (id, rot, damages) in mixed.into_iter().filter(|(id, ..)| !whole.contains(id)) {
+            let cure = Cure::Cannot(format!("its bytes are those of packs/{}", rot.found));
+            damages.into_iter().for_each(|damage| self.damaged_pack(id, damage, Some(cure.clone())));
+        }
+        Ok(())
+    }
+
+    fn damaged_pack(&mut self, pack: PackId, damage: PackDamage, cure: Option<Cure>) {
         self.bad.push(Bad { pack, block: damage.block });
         let at = self.bad.len() - 1;
-        for id in damage.lost {
+        // What parity can mend is read by it until then: nothing is lost.
+        for id in damage.lost.into_iter().filter(|_| cure != Some(Cure::Can)) {
             if self.lost.len() < TRACED_MOST {
                 self.lost.insert(id, at);
             }
         }
         let mut finding = Finding::of_object(ObjectName::new(Kind::Pack, pack), damage.what);
-        finding.block = damage.block.map(u64::from);
+        (finding.block, finding.cure) = (damage.block.map(u64::from), cure);
+        self.told.insert(ObjectName::new(Kind::Pack, pack).to_string());
         self.find(finding);
     }
 
     /// Looks at all segments once more: tells of packs that are gone, unless nothing lists them any more, and takes
     /// chunks that other packs hold as well for not lost.
-    fn settle(&mut self, mut gone: HashMap<PackId, PackDamage>) -> Result<(), OpError> {
+    fn settle(&mut self, mut gone: HashMap<PackId, (PackDamage, Option<Cure>)>) -> Result<(), OpError> {
         if self.lost.is_empty() && gone.is_empty() {
             return Ok(());
         }
         let bad: HashSet<_> = self.bad.iter().map(|bad| (bad.pack, bad.block)).collect();
         let (mut listed, mut elsewhere) = (HashSet::new(), HashSet::new());
-        let of_gone: HashSet<_> = gone.values().flat_map(|damage| &damage.lost).copied().collect();
+        let of_gone: HashSet<_> = gone.values().flat_map(|(damage, _)| &damage.lost).copied().collect();
         let lost = &self.lost;
         self.repo.each_listed_pack::<OpError>(
             &mut |pack| {
@@ -198,7 +259,7 @@ impl Check<'_> {
             &mut |_, _| {},
         )?;
         gone.retain(|id, _| listed.contains(id));
-        gone.into_iter().for_each(|(id, damage)| self.damaged_pack(id, damage));
+        gone.into_iter().for_each(|(id, (damage, cure))| self.damaged_pack(id, damage, cure));
         self.lost.retain(|id, _| !elsewhere.contains(id));
         // What others put in place of what was gone is to be seen by the walk of the snapshots.
         Ok(self.repo.refresh()?)

@@ -59,7 +59,7 @@ fn checked(place: &Place, read_data: bool) -> (Vec<Finding>, CheckReport) {
 
 fn checked_by(place: &Place, data: Option<ReadData>) -> (Vec<Finding>, CheckReport) {
     let mut findings = Vec::new();
-    let report = check(&place.repo, CheckRequest { data }, &mut |finding| findings.push(finding), &Silent);
+    let report = check(&place.repo, CheckRequest { data, mend: false }, &mut |finding| findings.push(finding), &Silent);
     let report = report.unwrap();
     assert_eq!(report.findings, findings.len() as u64);
     (findings, report)

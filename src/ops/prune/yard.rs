@@ -158,8 +158,13 @@ impl Yard {
         let repo = Repository::open(self.store.clone(), b"secret").unwrap();
         let repo = Arc::new(repo.with_index(cache.path()).unwrap());
         let mut findings = Vec::new();
-        check(&repo, CheckRequest { data: Some(ReadData::default()) }, &mut |finding| findings.push(finding), &Silent)
-            .unwrap();
+        check(
+            &repo,
+            CheckRequest { data: Some(ReadData::default()), mend: false },
+            &mut |finding| findings.push(finding),
+            &Silent,
+        )
+        .unwrap();
         assert!(findings.is_empty(), "{findings:?}");
     }
 }
