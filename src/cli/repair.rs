@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use super::args;
 use super::backup::PROGRAM;
 use super::failure::{Done, Failure};
+use super::init::parse_share;
 use super::nodes::rooted;
 use super::output::{Object, Out, Style, one_line, plural, shown};
 use super::progress::{Measure, Progress};
@@ -16,13 +17,14 @@ use super::session::Session;
 use super::signals;
 use crate::base::units::format_size;
 use crate::base::{Counter, Monitor, ObjectId, PackId, SnapshotId};
-use crate::ops::{DamagedPack, IndexPlan, LossySnapshot, Lost, PacksPlan, SnapshotsPlan};
+use crate::ops::{DamagedPack, IndexPlan, LossySnapshot, Lost, PacksPlan, ParityPlan, SnapshotsPlan};
 
 /// Mend the repository after damage
 ///
 /// `snapfold check` says what is damaged. `repair index` makes index segments from packs, and loses nothing. `repair
-/// packs` brings back from damaged packs what is whole in them. After both, a backup of the sources, if they are still
-/// there, brings back more. `repair snapshots` makes new snapshots without what is then still lost.
+/// packs` mends damaged packs by their parity, or brings back what is whole in them. After both, a backup of the
+/// sources, if they are still there, brings back more. `repair snapshots` makes new snapshots without what is then
+/// still lost. `repair parity` gives a repository parity, or another share of it.
 ///
 /// Each shows first what it would do. What gives something up is done only with --yes.
 #[derive(Debug, Args)]
@@ -31,7 +33,8 @@ Examples:
   snapfold repair index
   snapfold repair packs
   snapfold repair packs --yes
-  snapfold repair snapshots --yes --forget")]
+  snapfold repair snapshots --yes --forget
+  snapfold repair parity 5%")]
 pub struct Repair {
     #[command(subcommand)]
     what: What,
@@ -42,6 +45,7 @@ enum What {
     Index(Index),
     Packs(Packs),
     Snapshots(Snapshots),
+    Parity(Parity),
 }
 
 /// Make index segments from packs, where they are missing, damaged, or list packs that are gone
@@ -58,11 +62,12 @@ struct Index {
     dry_run: bool,
 }
 
-/// Bring back what is whole in damaged packs, and delete them
+/// Mend damaged packs, or bring back what is whole in them and delete them
 ///
 /// Takes the packs named, or those that are gone or cut short, and those that `snapfold check --read-data` has found
-/// damaged on this machine. Chunks that are whole go into new packs; then the damaged pack is listed no more; last it
-/// is deleted. Copies of damaged packs that another place may have should be put back before.
+/// damaged on this machine. A pack that its parity can mend is put back as it was. Of others, chunks that are whole go
+/// into new packs; then the damaged pack is listed no more; last it is deleted. Copies of damaged packs that another
+/// place may have should be put back before.
 #[derive(Debug, Args)]
 struct Packs {
     /// Whole ids of packs
@@ -99,6 +104,32 @@ struct Snapshots {
     dry_run: bool,
 }
 
+/// Make parity for all that has none, or of another share
+///
+/// With a share, that is the repository's from now on: `snapfold init --parity` could have said it. Without one, makes
+/// what is missing, of the share that there is. What gets parity is read, and what is damaged gets none. Done again
+/// after an interruption, it goes on where it was.
+#[derive(Debug, Args)]
+struct Parity {
+    /// Damage to so much of a pack can be mended: 1% to 100%; or `none`, to delete all parity
+    #[arg(value_name = "PERCENT%|none", value_parser = parse_choice)]
+    share: Option<Choice>,
+    /// Delete parity, as `none` says
+    #[arg(long)]
+    yes: bool,
+    /// Change nothing; show what would be done
+    #[arg(long, short = 'n', conflicts_with = "yes")]
+    dry_run: bool,
+}
+
+/// A share of parity in percent, or none.
+#[derive(Debug, Clone, Copy)]
+struct Choice(Option<u8>);
+
+fn parse_choice(text: &str) -> Result<Choice, String> {
+    if text == "none" { Ok(Choice(None)) } else { parse_share(text).map(Some).map(Choice) }
+}
+
 const MEASURE: Measure = Measure { doing: "looking", bytes: Counter::Bytes, files: Counter::Files };
 
 impl Repair {
@@ -110,6 +141,7 @@ impl Repair {
             What::Index(args) => args.run(&mut session, &mut out)?,
             What::Packs(args) => args.run(&mut session, &mut out)?,
             What::Snapshots(args) => args.run(&mut session, &mut out)?,
+            What::Parity(args) => args.run(&mut session, &mut out)?,
         }
         out.finish()?;
         Ok(Done::Whole)
@@ -191,25 +223,106 @@ impl Packs {
         if let Some(id) = plan.unknown.iter().find(|id| self.ids.contains(id)) {
             return Err(Failure::new(format!("packs/{id}: no such pack")));
         }
+        for (id, what) in &plan.curable {
+            match style.json {
+                true => out.json(&Object::message("curable").put("id", id.to_string()).put("message", &**what))?,
+                false => out.line(&format!("packs/{id}: {}: parity can mend it", one_line(what)))?,
+            }
+        }
         for (id, pack) in &plan.packs {
             show_pack(out, style, id, pack)?;
         }
         for id in plan.sound.iter().filter(|_| !style.json) {
             out.line(&format!("packs/{id}: whole"))?;
         }
-        let lease = lease.filter(|_| !plan.packs.is_empty());
+        let lease = lease.filter(|_| !plan.is_empty());
         let changed = lease.is_some();
         if let Some(lease) = lease {
             let monitor: Arc<dyn Monitor> = Arc::new(signals::BySignals);
             plan.execute(&indexed, &lease, &monitor)?;
         }
-        let json = Object::message("summary").put("packs", plan.packs.len());
-        let text = format!(
-            "{} deleted; all that was whole was stored again",
-            plural(plan.packs.len() as u64, "damaged pack", "damaged packs")
-        );
-        let hint = if plan.packs.is_empty() { ": no damaged packs are known" } else { "; --yes does it" };
+        let json = Object::message("summary").put("packs", plan.packs.len()).put("mended", plan.curable.len());
+        let damaged = |count: usize| plural(count as u64, "damaged pack", "damaged packs");
+        let mut done = Vec::new();
+        if !plan.curable.is_empty() {
+            done.push(format!("{} mended", damaged(plan.curable.len())));
+        }
+        if !plan.packs.is_empty() {
+            done.push(format!("{} deleted; all that was whole was stored again", damaged(plan.packs.len())));
+        }
+        let text = done.join("; ");
+        let hint = if plan.is_empty() { ": no damaged packs are known" } else { "; --yes does it" };
         finish(out, style, changed, json, &text, hint)
+    }
+}
+
+impl Parity {
+    fn run(self, session: &mut Session, out: &mut Out) -> Result<(), Failure> {
+        let indexed = session.open_indexed()?;
+        indexed.refuse_write_only()?;
+        let style = session.style();
+        let percent = match self.share {
+            Some(Choice(percent)) => percent,
+            None if indexed.parity().is_some() => indexed.parity(),
+            None => {
+                return Err(
+                    Failure::new("the repository has no parity").hint("say which share it shall have, as in 5%")
+                );
+            }
+        };
+        let go_on = !self.dry_run && (percent.is_some() || self.yes);
+        let lease = if go_on { Some(args::lease(&indexed, "repair")?) } else { None };
+        let plan = ParityPlan::make(&indexed, percent, &signals::BySignals)?;
+        if !style.json && !style.quiet {
+            show_parity(out, &plan)?;
+        }
+        let lease = lease.filter(|_| !plan.is_empty());
+        let changed = lease.is_some();
+        let mut damaged = Vec::new();
+        if let Some(lease) = lease {
+            let progress = Progress::start(style, Measure { doing: "reading", ..MEASURE });
+            damaged = plan.execute(&indexed, &lease, &*progress)?;
+            progress.finish();
+        }
+        let json = Object::message("summary")
+            .maybe("parity_percent", plan.percent)
+            .put("made", if changed { plan.renew.len() - damaged.len() } else { 0 })
+            .put("deleted", if changed { plan.left_over.len() } else { 0 })
+            .put("damaged", damaged.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let hint = match plan.percent {
+            _ if plan.is_empty() => ": parity is as it should be",
+            None if !self.dry_run => "; --yes does it",
+            _ => ": this was a dry run",
+        };
+        let made = plural((plan.renew.len() - damaged.len()) as u64, "object has", "objects have");
+        let text = match plan.percent {
+            None => "parity is deleted".to_owned(),
+            Some(_) => format!("{made} parity now"),
+        };
+        finish(out, style, changed, json, &text, hint)?;
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        let names = damaged.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        Err(Failure::new(format!("damaged, and therefore without new parity: {names}"))
+            .hint("`snapfold check --read-data` says what that costs"))
+    }
+}
+
+fn show_parity(out: &mut Out, plan: &ParityPlan) -> Result<(), Failure> {
+    match (plan.changed, plan.percent) {
+        (true, Some(percent)) => out.line(&format!("parity of {percent}% from now on"))?,
+        (true, None) => out.line("no parity from now on")?,
+        (false, _) => {}
+    }
+    if !plan.renew.is_empty() {
+        let what = plural(plan.renew.len() as u64, "object", "objects");
+        let (read, made) = (format_size(plan.renew.values().sum()), format_size(plan.bytes));
+        out.line(&format!("parity to make of {what}: {read} to read, {made} to store"))?;
+    }
+    match plan.left_over.len() as u64 {
+        0 => Ok(()),
+        count => out.line(&format!("{} of no use to delete", plural(count, "parity object", "parity objects"))),
     }
 }
 

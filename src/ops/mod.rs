@@ -40,7 +40,7 @@ pub use pattern::Patterns;
 pub use prune::{MaxUnused, PrunePlan, PruneRequest, Role, Tally};
 pub use publish::publish;
 pub use reach::{Reached, reach};
-pub use repair::{DamagedPack, IndexPlan, LossySnapshot, Lost, PacksPlan, SnapshotsPlan};
+pub use repair::{DamagedPack, IndexPlan, LossySnapshot, Lost, PacksPlan, ParityPlan, SnapshotsPlan};
 pub use reseal::reseal;
 pub use restore::{Action, RestorePlan, RestoreRequest, RestoreSummary, Step, set_attributes};
 pub use retention::{Period, Policy, Quota, Reason};

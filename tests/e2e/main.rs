@@ -20,6 +20,7 @@ mod mount;
 mod oddities;
 mod outage;
 mod overlay;
+mod parity;
 mod profiles;
 mod repair;
 mod requests;

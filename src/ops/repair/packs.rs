@@ -1,5 +1,5 @@
-//! Damaged packs: the chunks that are whole go into new packs, then the damaged pack is listed no more, and last it is
-//! deleted.
+//! Damaged packs: those that parity can mend are put back as they were. Of the others, the chunks that are whole go
+//! into new packs, then the damaged pack is listed no more, and last it is deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use crate::base::{Monitor, PackId};
 use crate::ops::OpError;
 use crate::ops::check::damaged_packs;
 use crate::repo::{
-    BlockEntry, ChunkSink, Indexed, Lease, LeftOut, LeftOutSet, PackDamage, PackEntry, Relist, RepoError, Written,
+    BlockEntry, ChunkSink, Indexed, Lease, LeftOut, LeftOutSet, PackDamage, PackEntry, Relist, RepoError, Rot, Written,
 };
-use crate::store::StoreError;
+use crate::store::{Kind, ObjectName, StoreError};
 
 /// What is left of a damaged pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct DamagedPack {
 #[derive(Debug, Clone, Default)]
 pub struct PacksPlan {
     pub packs: BTreeMap<PackId, DamagedPack>,
+    /// Packs that parity can mend, and what is wrong with each.
+    pub curable: BTreeMap<PackId, String>,
     /// Packs that were named and are not damaged.
     pub sound: BTreeSet<PackId>,
     /// Packs that were named and that are neither listed nor there.
@@ -77,6 +79,12 @@ impl PacksPlan {
             Err(error) if error.is_damage() => error,
             Err(error) => return Err(error.into()),
         };
+        if repo.parity().is_some()
+            && let Some(Rot { what, cure: Ok(_), .. }) = repo.look_for_rot(&ObjectName::new(Kind::Pack, id))?
+        {
+            self.curable.insert(id, what);
+            return Ok(());
+        }
         let mut best: Option<DamagedPack> = None;
         for listed in self.listed_as(&id) {
             let (mut chunks_whole, mut bytes_whole) = (0, 0);
@@ -110,6 +118,17 @@ impl PacksPlan {
         Ok(())
     }
 
+    fn mend(&self, repo: &Indexed, lease: &Lease, monitor: &dyn Monitor) -> Result<(), OpError> {
+        for id in self.curable.keys() {
+            monitor.check()?;
+            lease.check()?;
+            if let Some(rot) = repo.look_for_rot(&ObjectName::new(Kind::Pack, id))? {
+                repo.mend(&rot)?;
+            }
+        }
+        Ok(repo.note_damaged(&LeftOutSet::new(), &|pack| self.curable.contains_key(pack))?)
+    }
+
     /// What to read a pack by: what segments say, or else its own table.
     fn listed_as(&self, id: &PackId) -> Vec<Option<&PackEntry>> {
         match self.listed.get(id) {
@@ -118,11 +137,16 @@ impl PacksPlan {
         }
     }
 
-    /// Brings back what is whole, and deletes the damaged packs. Gives what was stored.
+    pub fn is_empty(&self) -> bool {
+        self.packs.is_empty() && self.curable.is_empty()
+    }
+
+    /// Mends what parity can, brings back what is whole in the others, and deletes these. Gives what was stored.
     ///
     /// # Errors
     /// Failures of the store, and `Interrupted`: then the damaged packs are still there.
     pub fn execute(&self, repo: &Arc<Indexed>, lease: &Lease, monitor: &Arc<dyn Monitor>) -> Result<Written, OpError> {
+        self.mend(repo, lease, &**monitor)?;
         let given_up = |pack: &PackId| self.packs.contains_key(pack);
         // Nothing in them counts as stored: so all of it is stored again that is nowhere else.
         let all: LeftOutSet = self.packs.keys().map(|pack| LeftOut { pack: *pack, block: None }).collect();

@@ -51,7 +51,7 @@ impl Damaged {
 
     fn check(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let request = CheckRequest { data: Some(ReadData::default()) };
+        let request = CheckRequest { data: Some(ReadData::default()), mend: false };
         check(&self.place.repo, request, &mut |finding| findings.push(finding), &Silent).unwrap();
         findings
     }
