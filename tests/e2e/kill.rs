@@ -1,7 +1,7 @@
 //! `kill -9` at random moments. What a call acknowledged is there afterwards; what was under way is whole or absent.
 
 use crate::harness::compare::{self, Exact};
-use crate::harness::{Random, World, detach, full, kill, run, tool, wait_until};
+use crate::harness::{Random, World, detach, full, has_ended, kill, run, tool, wait_until};
 use crate::stage::stages;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -143,7 +143,7 @@ fn a_stage_killed_at_any_moment_keeps_what_it_acknowledged() {
             std::thread::sleep(Duration::from_millis(random.next() % 400));
             let (point, pid) = (stage.path().to_owned(), stage.pid());
             kill(pid, libc::SIGKILL);
-            wait_until("the daemon is gone", || !world.processes().contains(&pid));
+            wait_until("the daemon is gone", || has_ended(pid));
             stop.store(true, Ordering::Relaxed);
             detach(&point);
             worker.join().expect("the worker");
@@ -263,7 +263,7 @@ fn umount_takes_away_what_a_killed_daemon_left_and_says_what_remains() {
         let mounted = if is_stage { world.stage(&["--from", "latest"]) } else { world.mount(&["latest"]) };
         let (point, pid) = (mounted.path().to_owned(), mounted.pid());
         kill(pid, libc::SIGKILL);
-        wait_until("the kernel has noticed", || nobody_serves(&point));
+        wait_until("the daemon is gone", || has_ended(pid));
         mounted.end().bad(1, "the daemon was gone");
         assert!(!crate::harness::mounts().contains(&point), "nothing is mounted there any more");
     }
@@ -272,18 +272,15 @@ fn umount_takes_away_what_a_killed_daemon_left_and_says_what_remains() {
     world.ok(&["discard", &left[0]]);
 }
 
-/// Whether the kernel knows that the process behind a mount is gone; some time after that process is no longer seen.
-fn nobody_serves(point: &Path) -> bool {
-    rustix::fs::statfs(point).is_err_and(|error| error == rustix::io::Errno::NOTCONN)
-}
-
 #[test]
 fn umount_is_clear_about_a_daemon_that_dies_while_it_asks() {
     let world = World::with_repository();
     for _ in 0..10 {
         let stage = world.stage::<&str>(&[]);
-        kill(stage.pid(), libc::SIGKILL);
+        let pid = stage.pid();
+        kill(pid, libc::SIGKILL);
         stage.end().bad(1, "the daemon was gone");
+        wait_until("it has let go of the stage", || has_ended(pid));
         world.ok(&["discard", &stages(&world)[0]]);
     }
 }

@@ -2,14 +2,14 @@
 //! ends.
 
 use crate::harness::compare::{self, Exact};
-use crate::harness::{Mounted, World, full, kill, mounts, root, run, shell, wait_until};
+use crate::harness::{Mounted, World, full, has_ended, kill, mounts, root, run, shell, wait_until};
 use crate::oddities;
 use crate::round_trip::rsync;
 use crate::stage::{mirrored_in, stages};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 fn base(world: &World) -> PathBuf {
@@ -279,7 +279,7 @@ fn an_overlay_over_a_part_of_a_snapshot_begins_there() {
 fn killed(stage: &Mounted) {
     let (world_sees, pid) = (stage.path().to_owned(), stage.pid());
     kill(pid, libc::SIGKILL);
-    wait_until("the daemon is gone", || !Path::new(&format!("/proc/{pid}/exe")).exists());
+    wait_until("the daemon is gone", || has_ended(pid));
     assert!(mounts().contains(&world_sees), "the kernel knows nothing of daemons");
 }
 

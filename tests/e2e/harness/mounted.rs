@@ -1,6 +1,6 @@
 //! A mount or stage that runs, and the ways in which it ends.
 
-use super::{MEMORY, PATIENCE, Ran, World, detach, kill, memory, mounts, wait_until};
+use super::{MEMORY, PATIENCE, Ran, World, detach, has_ended, kill, memory, mounts, wait_until};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -117,7 +117,7 @@ impl<'w> Mounted<'w> {
     #[track_caller]
     pub fn wait(&mut self) {
         let start = Instant::now();
-        while self.world.processes().contains(&self.pid) {
+        while !has_ended(self.pid) {
             assert!(start.elapsed() < PATIENCE * 3, "the daemon {} does not end", self.pid);
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
