@@ -367,9 +367,13 @@ keep-monthly = 12
             let message: &'static str = error.message().to_owned().leak();
             message.split('`').skip(3).step_by(2).collect()
         };
-        for (section, command) in
-            [("[backup]", "backup"), ("[forget]", "forget"), ("[prune]", "prune"), ("[check]", "check")]
-        {
+        for (section, command) in [
+            ("[backup]", "backup"),
+            ("[forget]", "forget"),
+            ("[prune]", "prune"),
+            ("[check]", "check"),
+            ("[drill]", "drill"),
+        ] {
             let keys = serde_keys(section);
             assert!(keys.len() > 2, "{section} {keys:?} {}", text(&keys));
             for key in keys {

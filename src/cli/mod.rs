@@ -12,12 +12,14 @@ mod copy;
 mod daemon;
 mod diff;
 mod discard;
+mod drill;
 mod failure;
 mod find;
 mod forget;
 mod from;
 mod generate;
 mod global;
+mod health;
 mod hints;
 mod init;
 mod key;
@@ -142,6 +144,8 @@ enum Command {
     Cache(cache::Cache),
     Config(config::Config),
     Run(run::Run),
+    Drill(drill::Drill),
+    Health(health::Health),
     Generate(generate::Generate),
 }
 
@@ -216,6 +220,8 @@ fn run(cli: Cli) -> Result<Done, Failure> {
         Command::Cache(args) => args.run(&session),
         Command::Config(args) => args.run(&cli.global, &session),
         Command::Run(args) => args.run(&session),
+        Command::Drill(args) => args.run(session),
+        Command::Health(args) => args.run(&cli.global, &session),
         Command::Generate(args) => args.run(Cli::command()),
     }
 }
@@ -312,6 +318,9 @@ mod tests {
             "ls --no-cache --jobs 2 --limit-upload 1M --limit-download 2M --retry 5 --cacert c",
             "config check",
             "run web --resume",
+            "drill latest --sample 5% --scratch /tmp --verify-command true --verify-timeout 5m --target-time 4h",
+            "drill --sample all --keep",
+            "health --profile web",
             "--profile web config show",
             "--profile web --tier far copy",
             "generate bash",
@@ -328,6 +337,7 @@ mod tests {
             "backup --stdin /a",
             "backup --stdin-from-command x --stdin",
             "config",
+            "drill --sample some",
             "backup --time yesterday /a",
             "backup --exclude-larger-than big /a",
             "mount",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -126,6 +127,15 @@ impl History {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The same, if nobody is at it any more.
+    pub fn left_behind(&self) -> io::Result<Option<RunRecord>> {
+        let Some(current) = self.current()? else { return Ok(None) };
+        // The lock itself is not touched: who wants to run just now must find it free.
+        let pid = fs::read_to_string(self.dir.join("lock")).ok().and_then(|text| text.trim().parse().ok());
+        let alive = pid.and_then(Pid::from_raw).is_some_and(|pid| test_kill_process(pid).is_ok());
+        Ok((!alive).then_some(current))
     }
 
     /// Keeps how far a run is.

@@ -1,7 +1,8 @@
 //! Floor 6: the machine around snapfold. Profiles, the steps of a run and their history, hooks and notifications. Knows
 //! nothing of how repositories are opened: whoever runs steps is told what to start.
 
-mod child;
+pub mod child;
+pub mod health;
 pub mod history;
 pub mod hooks;
 mod http;

@@ -5,6 +5,7 @@ mod catalogue;
 mod check;
 mod copy;
 mod diff;
+mod drill;
 mod error;
 mod find;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use catalogue::{Catalogue, Filter, Listed};
 pub use check::{CheckReport, CheckRequest, Cure, Finding, ReadData, Subset, check};
 pub use copy::CopyTarget;
 pub use diff::{Change, ChangeKind, Differences, diff};
+pub use drill::{DrillReport, DrillRequest, Sample, drill};
 pub use error::{OpError, SelectError};
 pub use find::{FindRequest, Found, KindFilter, find};
 pub use forget::{ForgetPlan, Group, GroupBy, GroupKey, Verdict};

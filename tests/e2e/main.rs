@@ -11,6 +11,7 @@ mod copy;
 mod damage;
 mod full_disk;
 mod harness;
+mod health;
 mod help;
 mod hooks;
 mod keys;

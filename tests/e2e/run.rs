@@ -159,6 +159,8 @@ fn a_run_that_was_killed_is_gone_on_with_or_begun_anew() {
     wait_until("the run is at its check", || job.world.path("here").exists());
     kill(first.id() as i32, libc::SIGKILL);
     first.wait().expect("an end");
+    let ran = job.cli(&["health"]);
+    assert!(ran.code == 1 && ran.stderr.contains("the last run did not end: stopped after backup"), "{}", ran.stderr);
     job.world.write("go", b"");
     let (code, report) = job.run(&["--resume"]);
     assert_eq!((code, job.world.snapshots().len()), (0, 1), "{report}");
