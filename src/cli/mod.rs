@@ -41,6 +41,7 @@ mod repair;
 mod restore;
 mod rewrite;
 mod run;
+mod schedule;
 mod selection;
 mod session;
 mod signals;
@@ -145,6 +146,7 @@ enum Command {
     Config(config::Config),
     Run(run::Run),
     Drill(drill::Drill),
+    Schedule(schedule::Schedule),
     Health(health::Health),
     Generate(generate::Generate),
 }
@@ -154,6 +156,7 @@ impl Command {
     fn profile(&self) -> Option<&str> {
         match self {
             Self::Run(run) => Some(&run.name),
+            Self::Schedule(schedule) => Some(schedule.profile()),
             _ => None,
         }
     }
@@ -220,6 +223,7 @@ fn run(cli: Cli) -> Result<Done, Failure> {
         Command::Cache(args) => args.run(&session),
         Command::Config(args) => args.run(&cli.global, &session),
         Command::Run(args) => args.run(&session),
+        Command::Schedule(args) => args.run(&session),
         Command::Drill(args) => args.run(session),
         Command::Health(args) => args.run(&cli.global, &session),
         Command::Generate(args) => args.run(Cli::command()),
@@ -321,6 +325,8 @@ mod tests {
             "drill latest --sample 5% --scratch /tmp --verify-command true --verify-timeout 5m --target-time 4h",
             "drill --sample all --keep",
             "health --profile web",
+            "schedule install web --cron",
+            "schedule remove web --unit-dir /etc/systemd/system",
             "--profile web config show",
             "--profile web --tier far copy",
             "generate bash",
@@ -338,6 +344,7 @@ mod tests {
             "backup --stdin-from-command x --stdin",
             "config",
             "drill --sample some",
+            "schedule web",
             "backup --time yesterday /a",
             "backup --exclude-larger-than big /a",
             "mount",

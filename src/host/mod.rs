@@ -8,4 +8,5 @@ pub mod hooks;
 mod http;
 pub mod profile;
 pub mod run;
+pub mod schedule;
 pub mod value;

@@ -30,6 +30,7 @@ mod retention;
 mod round_trip;
 mod run;
 mod scale;
+mod schedule;
 mod stage;
 mod suites;
 mod tls;

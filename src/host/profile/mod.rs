@@ -53,6 +53,7 @@ pub struct Profile {
     pub steps: BTreeMap<String, StepHow>,
     pub hook: Vec<Hook>,
     pub health: Health,
+    pub schedule: Schedule,
 }
 
 /// Who asks for a bucket.
@@ -236,6 +237,18 @@ pub struct Health {
     pub max_stage_age: Option<Span>,
     /// How long a store may take to answer.
     pub timeout: Option<Span>,
+}
+
+/// When it runs by itself.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Schedule {
+    /// As systemd.time(7) has it: `daily`, `Mon..Fri 02:30`.
+    pub calendar: Option<String>,
+    /// The five fields of crontab(5).
+    pub cron: Option<String>,
+    /// A run is begun at a random moment of this time.
+    pub randomized_delay: Option<Span>,
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 use super::settings::{PATHS, settings};
 use super::steps::{self, Step};
 use super::{ConfigError, ConfigFile, Hook, Profile, S3, StepHow};
+use crate::host::health::least_room;
+use crate::host::schedule;
 
 impl ConfigFile {
     pub(super) fn review(&self, name: &str, profile: &Profile) -> Result<(), ConfigError> {
@@ -58,6 +60,12 @@ impl ConfigFile {
         }
         if let Err(step) = steps::order(profile) {
             return wrong(&["steps", &step, "after"], "these steps wait for one another");
+        }
+        if let Some((key, what)) = schedule::wrong(&profile.schedule) {
+            return wrong(&["schedule", key], &what);
+        }
+        if let Some(Err(what)) = profile.health.min_free.as_ref().map(|text| least_room(&text.0, 0)) {
+            return wrong(&["health", "min-free"], &what);
         }
         for (at, hook) in profile.hook.iter().enumerate() {
             self.review_hook(name, at, hook)?;
@@ -186,6 +194,8 @@ mod tests {
             ("[[profile.p.hook]]\non = [\"any-error\"]\ncommand = \"x\"\nmail.to = \"y\"", 2, "one action"),
             ("[[profile.p.hook]]\nping.url = \"hunter2\"", 2, "begins with http"),
             ("[[profile.p.hook]]\nping = {}", 2, "where to"),
+            ("health.min-free = \"much\"", 2, "not a size"),
+            ("schedule.cron = \"1 2 3\"", 2, "five fields"),
             ("stage.commit = \"/m\"\nbackup.sources = \"/a\"", 2, "one or the other"),
             ("backup.sources = \"/a\"\nbackup.stdin-from-command = \"x\"", 3, "one or the other"),
         ] {
