@@ -1,7 +1,9 @@
 //! `snapfold backup`: a snapshot of directories on disk, or of a stream.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use super::progress::{Measure, Progress};
 use super::selection;
 use super::session::Session;
 use super::signals;
+use super::stream::InTime;
 use crate::base::units::format_size;
 use crate::base::{Counter, Monitor, ObjectId, Timestamp};
 use crate::mount::mounts_below;
@@ -166,6 +169,12 @@ struct How {
     no_scan: bool,
 }
 
+/// Standard input without a buffer, so that what the system says of it is all there is to know.
+fn standard_input() -> Result<File, Failure> {
+    let owned = io::stdin().as_fd().try_clone_to_owned();
+    owned.map(File::from).map_err(|error| Failure::new(format!("standard input: {error}")))
+}
+
 /// What `Counter`s a backup's bar shows.
 pub const MEASURE: Measure = Measure { doing: "backing up", bytes: Counter::Bytes, files: Counter::Files };
 
@@ -195,7 +204,7 @@ impl Backup {
         } else {
             let stream: Box<dyn io::Read + Send> = match &self.from.stdin_from_command {
                 Some(command) => Box::new(Printed::by(command)?),
-                None => Box::new(io::stdin()),
+                None => Box::new(InTime(standard_input()?)),
             };
             let source = StreamSource::new(self.from.stdin_filename.as_bytes(), request.time, stream)?;
             ops::backup(&indexed, &source, parent.as_ref(), &request, &monitor)?

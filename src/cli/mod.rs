@@ -49,6 +49,7 @@ mod snapshots;
 mod stage;
 mod stages;
 mod stats;
+mod stream;
 mod tag;
 mod umount;
 

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::process::{Child, Command, Stdio};
 
 use super::failure::Failure;
+use super::stream::read_some;
 
 /// A shell command that runs while its output is read. Its standard error is this process's.
 pub struct Printed {
@@ -28,7 +29,7 @@ impl Read for Printed {
             return Ok(0);
         }
         let count = match &mut self.child.stdout {
-            Some(out) => out.read(buf)?,
+            Some(out) => read_some(out, buf)?,
             None => 0,
         };
         if count > 0 {
@@ -59,8 +60,13 @@ mod tests {
     #[test]
     fn output_ends_well_only_if_the_command_does() {
         let read = |command: &str| {
-            let mut text = String::new();
-            Printed::by(OsStr::new(command)).unwrap().read_to_string(&mut text).map(|_| text)
+            let (mut printed, mut text) = (Printed::by(OsStr::new(command)).unwrap(), String::new());
+            loop {
+                match printed.read_to_string(&mut text) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    done => break done.map(|_| text),
+                }
+            }
         };
         assert_eq!(read("printf 'a b'").unwrap(), "a b");
         assert!(read("echo half; exit 7").unwrap_err().to_string().contains("exit status: 7"));

@@ -69,13 +69,13 @@ struct StreamData<R>(R);
 
 impl<R: Read> Data for StreamData<R> {
     fn next(&mut self, buf: &mut [u8]) -> io::Result<Run> {
-        loop {
-            match self.0.read(buf) {
-                Ok(0) => return Ok(Run::End),
-                Ok(count) => return Ok(Run::Data(count)),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+        match self.0.read(buf) {
+            Ok(0) => Ok(Run::End),
+            Ok(count) => Ok(Run::Data(count)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
+                Ok(Run::Nothing)
             }
+            Err(error) => Err(error),
         }
     }
 }

@@ -88,6 +88,8 @@ pub enum Run {
     Data(usize),
     /// So many bytes of nothing: 1 and up.
     Hole(u64),
+    /// Nothing has come for a while: a chance to stop, and no end.
+    Nothing,
     /// The file ends here.
     End,
 }

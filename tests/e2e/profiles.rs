@@ -1,7 +1,7 @@
 //! Profiles: settings that stand where neither a flag nor a variable does, and mistakes in them.
 
-use crate::harness::{Ran, World, run, shell};
-use std::process::Command;
+use crate::harness::{Ran, World, kill, run, shell, wait_until};
+use std::process::{Command, Stdio};
 
 /// A world whose commands find a repository and a password in a profile alone.
 fn world_with(profile: &str) -> World {
@@ -167,4 +167,18 @@ fn a_dump_whose_command_fails_is_no_snapshot() {
     let ran = world.run(&[&args[..], &["echo half; exit 7"]].concat());
     assert!(ran.code == 1 && ran.stderr.contains("exit status: 7"), "{} {}", ran.code, ran.stderr);
     assert_eq!(world.snapshots().len(), 1);
+}
+
+#[test]
+fn a_dump_of_which_nothing_comes_is_stopped_by_a_signal() {
+    let world = World::with_repository();
+    let here = world.path("here");
+    let dump = format!("touch {}; exec sleep 1000", here.display());
+    let mut command = world.command(&["backup", "--stdin-filename", "all.sql", "--stdin-from-command", &dump]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawn");
+    wait_until("the dump is under way", || here.exists());
+    kill(child.id() as i32, libc::SIGTERM);
+    let ended = child.wait_with_output().expect("its end");
+    assert_eq!(ended.status.code(), Some(130), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(world.snapshots().is_empty() && world.processes().is_empty());
 }

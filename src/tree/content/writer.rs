@@ -57,7 +57,7 @@ impl<'a> ContentWriter<'a> {
             let added = match run {
                 Run::Data(count) => count as u64,
                 Run::Hole(len) => len,
-                Run::End => 0,
+                Run::Nothing | Run::End => 0,
             };
             length = length
                 .checked_add(added)
@@ -73,6 +73,10 @@ impl<'a> ContentWriter<'a> {
                     progress(added)?;
                     most
                 }
+                Run::Nothing => {
+                    progress(0)?;
+                    most
+                }
                 Run::Hole(_) | Run::End => 1,
             };
             while end - start >= keep {
@@ -83,7 +87,7 @@ impl<'a> ContentWriter<'a> {
                 start += count;
             }
             match run {
-                Run::Data(_) => {}
+                Run::Data(_) | Run::Nothing => {}
                 Run::Hole(len) => lists.hole += len,
                 Run::End => return lists.finish(),
             }
