@@ -1,6 +1,7 @@
-//! Floor 1: ids, units, time, files of this machine, and the monitor that long operations report to. Knows nothing of
-//! repositories.
+//! Floor 1: ids, units, time, files and environment of this machine, and the monitor that long operations report to.
+//! Knows nothing of repositories.
 
+pub mod environment;
 pub mod files;
 mod id;
 mod monitor;

@@ -8,10 +8,11 @@ use serde_json::Value;
 use super::Cli;
 use super::failure::{Done, Failure};
 use super::global::Global;
-use super::layers::{self, Before, Var};
+use super::layers::{self, Before};
 use super::output::{Object, Out, Table, plural, shown};
 use super::session::Session;
-use crate::host::profile::{ACCESS, ConfigFile, Found, settings};
+use crate::base::environment::variable;
+use crate::host::profile::{ACCESS, ConfigFile, Found, settings, shown_files};
 use crate::host::value::HIDDEN;
 
 /// Check profiles, or show what is in force
@@ -39,16 +40,15 @@ enum What {
 
 impl Config {
     pub fn run(self, global: &Global, session: &Session) -> Result<Done, Failure> {
-        let var = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
         match self.what {
-            What::Check => check(global, session, &var),
-            What::Show => show(session, &var),
+            What::Check => check(global, session),
+            What::Show => show(session),
         }
     }
 }
 
-fn check(global: &Global, session: &Session, var: Var<'_>) -> Result<Done, Failure> {
-    let paths = layers::files(global, var);
+fn check(global: &Global, session: &Session) -> Result<Done, Failure> {
+    let paths = layers::files(global, &variable);
     let mut out = Out::new();
     let mut seen = 0;
     for path in &paths {
@@ -69,8 +69,7 @@ fn check(global: &Global, session: &Session, var: Var<'_>) -> Result<Done, Failu
     }
     out.finish()?;
     if seen == 0 {
-        let shown = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-        return Err(Failure::new("there is no snapfold.toml").hint(format!("looked for: {shown}")));
+        return Err(Failure::new("there is no snapfold.toml").hint(format!("looked for: {}", shown_files(&paths))));
     }
     Ok(Done::Whole)
 }
@@ -87,7 +86,7 @@ fn judge(found: &Found) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show(session: &Session, var: Var<'_>) -> Result<Done, Failure> {
+fn show(session: &Session) -> Result<Done, Failure> {
     let Some(found) = session.profile() else {
         return Err(Failure::new("no profile given").hint("use --profile NAME, or set SNAPFOLD_PROFILE"));
     };
@@ -97,11 +96,11 @@ fn show(session: &Session, var: Var<'_>) -> Result<Done, Failure> {
     let own: Vec<_> = settings(&found.profile, "", None);
     for option in ACCESS {
         let setting = own.iter().find(|setting| setting.option == option);
-        let Some(before) = setting.and_then(|setting| layers::before(setting, &given, var)) else { continue };
+        let Some(before) = setting.and_then(|setting| layers::before(setting, &given, &variable)) else { continue };
         let (value, source) = match before {
             Before::Flag(flag) => (layers::given(&given, &flag), format!("flag --{flag}")),
             Before::Variable("SNAPFOLD_PASSWORD") => (vec![HIDDEN.into()], "environment SNAPFOLD_PASSWORD".to_owned()),
-            Before::Variable(name) => (var(name).into_iter().collect(), format!("environment {name}")),
+            Before::Variable(name) => (variable(name).into_iter().collect(), format!("environment {name}")),
         };
         let value: Vec<_> = value.iter().map(|value| value.to_string_lossy().into_owned()).collect();
         rows.push((option.to_owned(), value.join(", "), source));

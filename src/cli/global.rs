@@ -13,6 +13,7 @@ use super::failure::{Failure, Kind, shown_path};
 use super::location::{Location, Remote};
 use super::output::Style;
 use super::password::Source;
+use crate::base::environment::{Variables, user_dir};
 use crate::host::profile::Found;
 
 /// Flags of every command.
@@ -96,7 +97,7 @@ impl Global {
 }
 
 /// Which repository is meant.
-pub fn place(global: &Global, var: &dyn Fn(&str) -> Option<OsString>) -> Result<Location, Failure> {
+pub fn place(global: &Global, var: Variables<'_>) -> Result<Location, Failure> {
     let from_file = |path: &Path| {
         let fail = |what: String| Failure::new(format!("repository file {}: {what}", shown_path(path)));
         let mut bytes = fs::read(path).map_err(|error| fail(error.to_string()))?;
@@ -128,13 +129,13 @@ pub fn place(global: &Global, var: &dyn Fn(&str) -> Option<OsString>) -> Result<
 }
 
 /// What concerns stores behind a network, with paths that hold wherever a daemon goes.
-pub fn remote(flags: &Remote, var: &dyn Fn(&str) -> Option<OsString>) -> Remote {
+pub fn remote(flags: &Remote, var: Variables<'_>) -> Remote {
     let cacert = flags.cacert.clone().or_else(|| var("SNAPFOLD_CACERT").map(PathBuf::from));
     Remote { cacert: cacert.map(|path| std::path::absolute(&path).unwrap_or(path)), ..flags.clone() }
 }
 
 /// How the password is to be had.
-pub fn password(global: &Global, var: &dyn Fn(&str) -> Option<OsString>) -> Result<Source, Failure> {
+pub fn password(global: &Global, var: Variables<'_>) -> Result<Source, Failure> {
     if let Some(path) = &global.password_file {
         return Ok(Source::File(path.clone()));
     }
@@ -159,13 +160,11 @@ pub fn own_dir(
     own: &str,
     xdg: &str,
     in_home: &str,
-    var: &dyn Fn(&str) -> Option<OsString>,
+    var: Variables<'_>,
 ) -> Result<PathBuf, Failure> {
     let given = flag.map(Path::to_owned).or_else(|| var(own).map(PathBuf::from));
     let dir = given
-        // The XDG rules say to ignore what is not absolute.
-        .or_else(|| var(xdg).map(PathBuf::from).filter(|dir| dir.is_absolute()).map(|dir| dir.join("snapfold")))
-        .or_else(|| var("HOME").map(|home| PathBuf::from(home).join(in_home).join("snapfold")))
+        .or_else(|| user_dir(xdg, in_home, var).map(|dir| dir.join("snapfold")))
         .ok_or_else(|| Failure::new(format!("neither {own} nor HOME is set")))?;
     std::path::absolute(&dir).map_err(|error| Failure::path(&dir, error))
 }

@@ -1,7 +1,5 @@
 //! `snapfold health`: whether backups are as they should be.
 
-use std::env;
-
 use clap::Args;
 use serde_json::Value;
 
@@ -13,9 +11,10 @@ use super::output::{Object, Out, Table, plural, shown};
 use super::run::Launcher;
 use super::session::Session;
 use super::signals;
+use crate::base::environment::variable;
 use crate::host::health::{self, Finding, Patient};
 use crate::host::history::History;
-use crate::host::profile::{ConfigFile, Found};
+use crate::host::profile::{ConfigFile, Found, shown_files};
 use crate::view::stage;
 
 /// Say whether backups are as they should be
@@ -87,7 +86,7 @@ impl Health {
 
 /// All profiles of all files; of two of one name, the one that commands would take.
 fn all(global: &Global) -> Result<Vec<Found>, Failure> {
-    let paths = layers::files(global, &|name| env::var_os(name).filter(|value| !value.is_empty()));
+    let paths = layers::files(global, &variable);
     let mut profiles: Vec<Found> = Vec::new();
     for path in &paths {
         let Some(file) = ConfigFile::read(path)? else { continue };
@@ -98,8 +97,7 @@ fn all(global: &Global) -> Result<Vec<Found>, Failure> {
         }
     }
     if profiles.is_empty() {
-        let shown = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-        return Err(Failure::new("there are no profiles").hint(format!("looked for: {shown}")));
+        return Err(Failure::new("there are no profiles").hint(format!("looked for: {}", shown_files(&paths))));
     }
     Ok(profiles)
 }

@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::global::{Global, Keys};
 use super::password::Source;
 use super::{Cli, from};
+use crate::base::environment::{Variables, in_home};
 use crate::host::profile::{self, ConfigError, Found, PATHS, S3, Setting};
 
 /// Why there is no command to run.
@@ -33,8 +34,6 @@ impl From<ConfigError> for Failure {
     }
 }
 
-pub type Var<'a> = &'a dyn Fn(&str) -> Option<OsString>;
-
 /// Options of which one is enough, with the variables that go before a profile.
 const ALTERNATIVES: [(&[&str], &[&str]); 8] = [
     (&["repository", "repository-file"], &["SNAPFOLD_REPOSITORY", "SNAPFOLD_REPOSITORY_FILE"]),
@@ -54,7 +53,7 @@ const ALTERNATIVES: [(&[&str], &[&str]); 8] = [
 ];
 
 /// The command line as it was given, above the environment, above the profile that either names.
-pub fn parse(args: &[OsString], var: Var<'_>) -> Result<Cli, Refusal> {
+pub fn parse(args: &[OsString], var: Variables<'_>) -> Result<Cli, Refusal> {
     let command = Cli::command();
     let matches = command.clone().try_get_matches_from(args).map_err(Refusal::Usage)?;
     let given = read(&command, &matches)?;
@@ -85,13 +84,13 @@ fn read(command: &Command, matches: &ArgMatches) -> Result<Cli, Refusal> {
 }
 
 /// The files in which profiles are looked for.
-pub fn files(global: &Global, var: Var<'_>) -> Vec<PathBuf> {
+pub fn files(global: &Global, var: Variables<'_>) -> Vec<PathBuf> {
     let one = global.config.clone().or_else(|| var("SNAPFOLD_CONFIG").map(PathBuf::from));
     one.map_or_else(|| profile::candidates(var), |path| vec![std::path::absolute(&path).unwrap_or(path)])
 }
 
 /// The profile that the command line or the environment names.
-fn chosen(given: &Cli, var: Var<'_>) -> Result<Option<Found>, Failure> {
+fn chosen(given: &Cli, var: Variables<'_>) -> Result<Option<Found>, Failure> {
     let named = match (given.command.profile(), given.global.profile.as_deref()) {
         (Some(one), Some(other)) if one != other => {
             return Err(Failure::new(format!("two profiles are named, {one:?} and {other:?}")));
@@ -123,7 +122,7 @@ pub enum Before {
 }
 
 /// What has set an option already, or one that stands for the same.
-pub fn before(setting: &Setting, matches: &ArgMatches, var: Var<'_>) -> Option<Before> {
+pub fn before(setting: &Setting, matches: &ArgMatches, var: Variables<'_>) -> Option<Before> {
     let (options, variables) = ALTERNATIVES
         .iter()
         .find(|(options, _)| options.contains(&&*setting.option))
@@ -139,7 +138,13 @@ pub fn before(setting: &Setting, matches: &ArgMatches, var: Var<'_>) -> Option<B
 }
 
 /// What the profile sets, of what neither a flag nor a variable does.
-fn effective(found: &Found, command: &str, tier: Option<&str>, matches: &ArgMatches, var: Var<'_>) -> Vec<Setting> {
+fn effective(
+    found: &Found,
+    command: &str,
+    tier: Option<&str>,
+    matches: &ArgMatches,
+    var: Variables<'_>,
+) -> Vec<Setting> {
     let mut settings = profile::settings(&found.profile, command, tier);
     if command == "copy" && tier.is_some() {
         primary_of_environment(&mut settings, var);
@@ -153,7 +158,7 @@ fn effective(found: &Found, command: &str, tier: Option<&str>, matches: &ArgMatc
 }
 
 /// A copy to a tier is from the repository that commands without `--tier` use, which the environment may name.
-fn primary_of_environment(settings: &mut Vec<Setting>, var: Var<'_>) {
+fn primary_of_environment(settings: &mut Vec<Setting>, var: Variables<'_>) {
     for (options, variables) in &ALTERNATIVES[..2] {
         let set = variables.iter().find_map(|name| Some((*name, var(name)?.into_string().ok()?)));
         let Some((name, value)) = set else { continue };
@@ -223,7 +228,7 @@ fn argument<'a>(command: &'a Command, name: &str, option: &str) -> Option<&'a cl
     own.or_else(|| command.get_arguments().find(|arg| arg.get_id() == &*id(option)))
 }
 
-fn with_defaults(mut command: Command, name: &str, settings: &[Setting], var: Var<'_>) -> Command {
+fn with_defaults(mut command: Command, name: &str, settings: &[Setting], var: Variables<'_>) -> Command {
     for setting in settings {
         let id = id(&setting.option);
         let values: Vec<OsString> = setting.values.iter().map(|value| expand(&setting.option, value, var)).collect();
@@ -239,15 +244,12 @@ fn with_defaults(mut command: Command, name: &str, settings: &[Setting], var: Va
 }
 
 /// `~/` before a path is the user's home.
-fn expand(option: &str, value: &str, var: Var<'_>) -> OsString {
-    match (value.strip_prefix("~/"), var("HOME")) {
-        (Some(rest), Some(home)) if PATHS.contains(&option) => PathBuf::from(home).join(rest).into(),
-        _ => value.into(),
-    }
+fn expand(option: &str, value: &str, var: Variables<'_>) -> OsString {
+    if PATHS.contains(&option) { in_home(value, var).into() } else { value.into() }
 }
 
 /// Who asks for buckets, unless the environment says so.
-fn keys(s3: Option<&S3>, var: Var<'_>) -> Option<Keys> {
+fn keys(s3: Option<&S3>, var: Variables<'_>) -> Option<Keys> {
     let s3 = s3.filter(|_| var("AWS_ACCESS_KEY_ID").is_none() && var("AWS_PROFILE").is_none())?;
     let path = |path: &String| Source::File(expand("password-file", path, var).into());
     let given = s3.secret_access_key.as_ref().map(|secret| Source::Given(secret.reveal().as_bytes().to_vec().into()));
@@ -281,7 +283,7 @@ password-command = "pass far"
 keep-monthly = 12
 "#;
 
-    fn parse_with(line: &str, var: Var<'_>) -> Result<Cli, String> {
+    fn parse_with(line: &str, var: Variables<'_>) -> Result<Cli, String> {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("snapfold.toml");
         std::fs::write(&file, TEXT).unwrap();

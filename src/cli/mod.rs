@@ -166,7 +166,7 @@ impl Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
-    let cli = match layers::parse(&args, &|name| std::env::var_os(name).filter(|value| !value.is_empty())) {
+    let cli = match layers::parse(&args, &crate::base::environment::variable) {
         Ok(cli) => cli,
         Err(Refusal::Usage(error)) => return refused(&error),
         Err(Refusal::Failure(failure)) => {

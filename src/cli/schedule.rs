@@ -11,6 +11,7 @@ use clap::{Args, Subcommand, ValueHint};
 use super::failure::{Done, Failure, shown_path};
 use super::output::{Object, Out};
 use super::session::Session;
+use crate::base::environment::{user_dir, variable};
 use crate::base::files;
 use crate::host::history::History;
 use crate::host::profile::Found;
@@ -109,8 +110,7 @@ fn unit_dir(place: &Place) -> Result<PathBuf, Failure> {
     if is_root() {
         return Ok("/etc/systemd/system".into());
     }
-    let config = env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
-    let config = config.or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")));
+    let config = user_dir("XDG_CONFIG_HOME", ".config", &variable);
     config.map(|dir| dir.join("systemd/user")).ok_or_else(|| Failure::new("neither XDG_CONFIG_HOME nor HOME is set"))
 }
 

@@ -1,8 +1,7 @@
 //! The sole opener of repositories: which one, with which password, and where its caches and stages are. Knows nothing
 //! of what the repository is opened for.
 
-use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use super::global::{Global, Keys, own_dir, password, place, remote};
 use super::location::{Location, Remote};
 use super::output::Style;
 use super::password::{Password, Source};
+use crate::base::environment::{Variables, variable};
 use crate::base::files;
 use crate::host::profile::Found;
 use crate::repo::{Indexed, RepoError, Repository};
@@ -42,10 +42,10 @@ pub struct Session {
 
 impl Session {
     pub fn new(global: &Global) -> Self {
-        Self::resolve(global, &|name| env::var_os(name).filter(|value| !value.is_empty()))
+        Self::resolve(global, &variable)
     }
 
-    fn resolve(global: &Global, var: &dyn Fn(&str) -> Option<OsString>) -> Self {
+    fn resolve(global: &Global, var: Variables<'_>) -> Self {
         Self {
             style: global.style(),
             verbose: global.verbose,
@@ -65,7 +65,7 @@ impl Session {
     /// # Errors
     /// When nothing names it.
     pub fn beside(&self, from: &From) -> Result<Self, Failure> {
-        let var = |name: &str| env::var_os(from::variable(name)).filter(|value| !value.is_empty());
+        let var = |name: &str| variable(&from::variable(name));
         let named = Global {
             repository: from.from_repository.clone(),
             repository_file: from.from_repository_file.clone(),
@@ -261,6 +261,7 @@ pub fn make_private_dir(dir: &Path) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsString;
     use zeroize::Zeroizing;
 
     fn global() -> Global {

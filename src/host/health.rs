@@ -14,6 +14,7 @@ use super::child::{self, Ended, How, Stream};
 use super::history::{History, Outcome, RunRecord, last_done};
 use super::profile::{Profile, settings};
 use super::value::{Span, Text};
+use crate::base::environment::{in_home, variable};
 use crate::base::{files, units};
 use crate::view::stage::{StageInfo, StageState};
 
@@ -197,12 +198,8 @@ fn list(patient: &Patient<'_>, tier: Option<&str>) -> Result<Vec<Value>, String>
 fn of_space(patient: &Patient<'_>) -> Vec<Finding> {
     let places = settings(patient.profile, "", None).into_iter().filter(|one| one.option == "repository");
     let local = places.flat_map(|one| one.values).filter_map(|place| {
-        let path = place.strip_prefix("local:").unwrap_or(&place).to_owned();
-        let home = || std::env::var_os("HOME").map(PathBuf::from);
-        match path.strip_prefix("~/") {
-            Some(rest) => home().map(|home| home.join(rest)),
-            None => path.starts_with('/').then(|| PathBuf::from(&path)),
-        }
+        let path = in_home(place.strip_prefix("local:").unwrap_or(&place), &variable);
+        path.is_absolute().then_some(path)
     });
     let mut found = Vec::new();
     for dir in local.chain(patient.dirs.iter().cloned()) {

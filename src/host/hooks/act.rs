@@ -1,13 +1,13 @@
 //! The actions of hooks: a command, a request in the form that a service wants, a mail. Knows nothing of conditions and
 //! policies.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{Address, Event, Gotify, Hook, Mail, Webhook};
+use crate::base::environment::{in_home, variable};
 use crate::host::child::{self, Ended, How, Stream};
 use crate::host::http::{self, Request};
 use crate::host::value::{List, Secret};
@@ -105,17 +105,10 @@ fn secret(value: &Option<Secret>, file: &Option<String>) -> Result<String, Strin
     if let Some(value) = value {
         return Ok(value.reveal().to_owned());
     }
-    let path = in_home(file.as_deref().unwrap_or_default());
+    let path = in_home(file.as_deref().unwrap_or_default(), &variable);
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let line = text.lines().next().unwrap_or_default().trim();
     if line.is_empty() { Err(format!("{}: empty", path.display())) } else { Ok(line.to_owned()) }
-}
-
-fn in_home(path: &str) -> PathBuf {
-    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
-        (Some(rest), Some(home)) => Path::new(&home).join(rest),
-        _ => PathBuf::from(path),
-    }
 }
 
 fn posted(url: String, body: &Value) -> Request {
@@ -173,7 +166,7 @@ fn pinged(url: &str, event: &Event) -> String {
 }
 
 fn send_mail(mail: &Mail, hook: &Hook, event: &Event, stop: &dyn Fn() -> bool) -> Result<(), String> {
-    let mut command = Command::new(in_home(mail.sendmail.as_deref().unwrap_or("/usr/sbin/sendmail")));
+    let mut command = Command::new(in_home(mail.sendmail.as_deref().unwrap_or("/usr/sbin/sendmail"), &variable));
     command.args(["-t", "-oi"]);
     run(command, hook, event, letter(mail, event).into_bytes(), stop)
 }

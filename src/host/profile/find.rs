@@ -1,6 +1,5 @@
 //! Where `snapfold.toml` is looked for, and which profile of which file is meant. Knows nothing of what profiles say.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{line_of, nearest};
+use crate::base::environment::{Variables, user_dir};
 use crate::host::value::HIDDEN;
 
 use super::{Config, ConfigError, Profile};
@@ -35,13 +35,14 @@ pub struct Found {
 }
 
 /// The files that may be there, the one that goes before the others first.
-pub fn candidates(var: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
-    let own = var("XDG_CONFIG_HOME")
-        .map(PathBuf::from)
-        .filter(|dir| dir.is_absolute())
-        .or_else(|| var("HOME").map(|home| PathBuf::from(home).join(".config")))
-        .map(|dir| dir.join("snapfold/snapfold.toml"));
+pub fn candidates(var: Variables<'_>) -> Vec<PathBuf> {
+    let own = user_dir("XDG_CONFIG_HOME", ".config", var).map(|dir| dir.join("snapfold/snapfold.toml"));
     own.into_iter().chain([PathBuf::from(EVERYBODY)]).collect()
+}
+
+/// Files that were looked at in vain, as hints name them.
+pub fn shown_files(files: &[PathBuf]) -> String {
+    files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// The profile called `name`, of the first of these files that has it. Files that are not there do not matter.
@@ -60,15 +61,14 @@ pub fn find(name: &str, files: &[PathBuf]) -> Result<Found, ConfigError> {
         known.extend(file.config.profile.into_keys());
     }
     let words: Vec<&str> = known.iter().map(String::as_str).collect();
-    let shown = files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
     let file = files.first().cloned().unwrap_or_default();
     if read == 0 {
         let what = format!("no profile {name:?}: there is no such file");
-        return Err(ConfigError { file, line: None, what, hint: Some(format!("looked for: {shown}")) });
+        return Err(ConfigError { file, line: None, what, hint: Some(format!("looked for: {}", shown_files(files))) });
     }
     let hint = match nearest(name, &words) {
         Some(near) => format!("did you mean {near:?}?"),
-        None if words.is_empty() => format!("looked in: {shown}"),
+        None if words.is_empty() => format!("looked in: {}", shown_files(files)),
         None => format!("profiles there are: {}", words.join(", ")),
     };
     Err(ConfigError { file, line: None, what: format!("no profile {name:?}"), hint: Some(hint) })
@@ -151,6 +151,8 @@ impl ConfigFile {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
 
     fn parse(text: &str) -> Result<ConfigFile, ConfigError> {

@@ -8,7 +8,7 @@ mod settings;
 pub mod steps;
 
 pub use error::ConfigError;
-pub use find::{ConfigFile, Found, candidates, find};
+pub use find::{ConfigFile, Found, candidates, find, shown_files};
 pub use settings::{ACCESS, PATHS, Setting, settings};
 
 use std::collections::BTreeMap;

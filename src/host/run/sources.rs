@@ -2,9 +2,9 @@
 //! nothing of backups.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
-use super::super::profile::Backup;
+use crate::base::environment::{in_home, variable};
+use crate::host::profile::Backup;
 
 /// What is wrong with the sources, and what merely looks so.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Review {
 pub fn review(backup: &Backup) -> Review {
     let mut review = Review::default();
     for source in &backup.sources.0 {
-        let path = in_home(source);
+        let path = in_home(source, &variable);
         let looked = fs::metadata(&path).and_then(|meta| match meta.is_dir() {
             true => Ok(fs::read_dir(&path)?.next().is_none()),
             false => Ok(false),
@@ -33,19 +33,12 @@ pub fn review(backup: &Backup) -> Review {
     }
     for list in [&backup.files_from, &backup.files_from_verbatim, &backup.files_from_raw] {
         for file in &list.0 {
-            if let Err(error) = fs::File::open(in_home(file)) {
+            if let Err(error) = fs::File::open(in_home(file, &variable)) {
                 review.errors.push(format!("{file}: {error}"));
             }
         }
     }
     review
-}
-
-fn in_home(path: &str) -> PathBuf {
-    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
-        (Some(rest), Some(home)) => Path::new(&home).join(rest),
-        _ => PathBuf::from(path),
-    }
 }
 
 #[cfg(test)]

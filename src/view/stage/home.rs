@@ -90,25 +90,6 @@ pub struct StageHome {
     lock: File,
 }
 
-/// Where stages are kept: `spool` where given, else `SNAPFOLD_STATE_DIR`, else `$XDG_STATE_HOME/snapfold`, else
-/// `~/.local/state/snapfold`.
-///
-/// # Errors
-/// When none of these is known, or it cannot be made absolute.
-pub fn state_dir(spool: Option<&Path>) -> Result<PathBuf, StageError> {
-    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let dir = spool
-        .map(Path::to_owned)
-        .or_else(|| from("SNAPFOLD_STATE_DIR"))
-        .or_else(|| from("XDG_STATE_HOME").map(|home| home.join("snapfold")))
-        .or_else(|| std::env::home_dir().map(|home| home.join(".local/state/snapfold")));
-    let dir = dir.ok_or_else(|| {
-        let source = io::Error::new(io::ErrorKind::NotFound, "no home directory is known");
-        StageError::Io { path: PathBuf::from("~"), source }
-    })?;
-    std::path::absolute(&dir).map_err(io_at(&dir))
-}
-
 /// All stages, the oldest first. Directories that are no stages are passed over.
 ///
 /// # Errors
