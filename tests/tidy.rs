@@ -26,7 +26,7 @@ const KEEPERS: [(&str, &[&str]); 6] = [
     ("opendal", &["src/store/s3/"]),
     ("reqwest", &["src/store/s3/", "src/host/http.rs"]),
     ("tokio", &["src/store/s3/", "src/host/http.rs"]),
-    ("reed_solomon_simd", &["src/codec/parity.rs"]),
+    ("reed_solomon_simd", &["src/codec/shards.rs"]),
 ];
 
 /// What only the command line may do, since the library never prints and never exits.

@@ -6,6 +6,7 @@ pub mod compress;
 pub mod kdf;
 pub mod parity;
 pub mod seal;
+mod shards;
 pub mod wire;
 
 pub use chunker::{Chunker, Sizes};

@@ -5,9 +5,7 @@
 //! Nothing that comes out of mending is to be believed before its hash was compared with a name: who can write parity
 //! can write any.
 
-use reed_solomon_simd::engine::DefaultEngine;
-use reed_solomon_simd::rate::{HighRateDecoder, HighRateEncoder, RateDecoder, RateEncoder};
-
+use super::shards::{decode_stripes, encode_stripes};
 use super::wire::{Malformed, Put, Take};
 
 const MAGIC: &[u8; 4] = b"SFPR";
@@ -25,8 +23,6 @@ const MAX_SHARD: u32 = 64 << 10;
 const MAX_SHARDS: u64 = 32 << 10;
 /// The least that can be mended of what is longer: a few sectors in a row, wherever they begin.
 const LEAST: u64 = 16 << 10;
-/// Shards are encoded in stripes so wide, a multiple of 64 bytes: the work fits in a cache and not in megabytes.
-const STRIPE: usize = 512;
 
 /// Why bytes were not mended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -266,59 +262,6 @@ pub fn make(tag: u8, hash: [u8; 32], bytes: &[u8], percent: u8) -> Result<Vec<u8
     out.put_u32(head.len() as u32);
     out.put_raw(TAIL);
     Ok(out)
-}
-
-/// What the library refuses; the layout is within its bounds.
-const REFUSED: &str = "beyond the code's bounds";
-
-fn encode_stripes<'a>(
-    shards: usize,
-    shard: usize,
-    of: impl Fn(usize) -> &'a [u8],
-    spares: &mut [u8],
-) -> Result<(), &'static str> {
-    let count = spares.len() / shard;
-    let stripe = STRIPE.min(shard);
-    let mut encoder = HighRateEncoder::new(shards, count, stripe, DefaultEngine::new(), None).map_err(|_| REFUSED)?;
-    for start in (0..shard).step_by(stripe) {
-        let end = shard.min(start + stripe);
-        encoder.reset(shards, count, end - start).map_err(|_| REFUSED)?;
-        for at in 0..shards {
-            encoder.add_original_shard(&of(at)[start..end]).map_err(|_| REFUSED)?;
-        }
-        let encoded = encoder.encode().map_err(|_| REFUSED)?;
-        for (spare, encoded) in spares.chunks_exact_mut(shard).zip(encoded.recovery_iter()) {
-            spare[start..end].copy_from_slice(encoded);
-        }
-    }
-    Ok(())
-}
-
-fn decode_stripes(
-    mended: &mut [u8],
-    shard: usize,
-    spares: usize,
-    whole: &[bool],
-    left: &[(usize, &[u8])],
-) -> Result<(), &'static str> {
-    let stripe = STRIPE.min(shard);
-    let mut decoder =
-        HighRateDecoder::new(whole.len(), spares, stripe, DefaultEngine::new(), None).map_err(|_| REFUSED)?;
-    for start in (0..shard).step_by(stripe) {
-        let end = shard.min(start + stripe);
-        decoder.reset(whole.len(), spares, end - start).map_err(|_| REFUSED)?;
-        for (at, bytes) in mended.chunks_exact(shard).enumerate().filter(|(at, _)| whole[*at]) {
-            decoder.add_original_shard(at, &bytes[start..end]).map_err(|_| REFUSED)?;
-        }
-        for (at, bytes) in left {
-            decoder.add_recovery_shard(*at, &bytes[start..end]).map_err(|_| REFUSED)?;
-        }
-        let decoded = decoder.decode().map_err(|_| REFUSED)?;
-        for (at, bytes) in decoded.restored_original_iter() {
-            mended[at * shard + start..at * shard + end].copy_from_slice(bytes);
-        }
-    }
-    Ok(())
 }
 
 /// The first bytes of the BLAKE3 hash.
