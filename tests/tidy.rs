@@ -20,12 +20,14 @@ const FLOORS: [(&str, u32); 10] = [
 ];
 
 /// A library and the places that may name it.
-const KEEPERS: [(&str, &[&str]); 6] = [
+const KEEPERS: [(&str, &[&str]); 8] = [
     ("fuser", &["src/mount/"]),
     ("rocksdb", &["src/repo/index/", "src/repo/index.rs", "src/view/stage/"]),
     ("opendal", &["src/store/s3/"]),
     ("reqwest", &["src/store/s3/", "src/host/http.rs"]),
-    ("tokio", &["src/store/s3/", "src/host/http.rs"]),
+    ("tokio", &["src/store/s3/", "src/host/http.rs", "src/host/serve/"]),
+    ("axum", &["src/host/serve/"]),
+    ("hyper", &["src/host/serve/"]),
     ("reed_solomon_simd", &["src/codec/shards.rs"]),
 ];
 

@@ -33,10 +33,7 @@ pub struct Health {}
 impl Health {
     pub fn run(self, global: &Global, session: &Session) -> Result<Done, Failure> {
         signals::install()?;
-        let profiles = match session.profile() {
-            Some(found) => vec![found.clone()],
-            None => all(global)?,
-        };
+        let profiles = profiles(global, session)?;
         let mut examined = Vec::new();
         for found in &profiles {
             examined.push((&*found.name, examine(session, found)?));
@@ -84,6 +81,11 @@ impl Health {
     }
 }
 
+/// The profile that is named, or all there are.
+pub fn profiles(global: &Global, session: &Session) -> Result<Vec<Found>, Failure> {
+    session.profile().map_or_else(|| all(global), |found| Ok(vec![found.clone()]))
+}
+
 /// All profiles of all files; of two of one name, the one that commands would take.
 fn all(global: &Global) -> Result<Vec<Found>, Failure> {
     let paths = layers::files(global, &variable);
@@ -102,11 +104,16 @@ fn all(global: &Global) -> Result<Vec<Found>, Failure> {
     Ok(profiles)
 }
 
+/// Whose snapshots count: that of the profile, or this one.
+pub fn host(found: &Found) -> String {
+    let named = found.profile.backup.as_ref().and_then(|backup| backup.host.clone());
+    named.unwrap_or_else(|| String::from_utf8_lossy(&args::host(None)).into_owned())
+}
+
 fn examine(session: &Session, found: &Found) -> Result<Vec<Finding>, Failure> {
     let state = session.state_dir()?;
     let history = History::new(state, &found.name);
     let launcher = Launcher::new(found)?;
-    let host = found.profile.backup.as_ref().and_then(|backup| backup.host.clone());
     let patient = Patient {
         name: &found.name,
         profile: &found.profile,
@@ -115,7 +122,7 @@ fn examine(session: &Session, found: &Found) -> Result<Vec<Finding>, Failure> {
         stop: &signals::asked,
         stages: &stage::list(state)?,
         dirs: &[session.cache_dir()?.to_owned(), state.to_owned()],
-        host: host.unwrap_or_else(|| String::from_utf8_lossy(&args::host(None)).into_owned()),
+        host: host(found),
     };
     health::examine(&patient).map_err(|error| Failure::path(history.dir(), error))
 }

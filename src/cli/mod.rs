@@ -43,6 +43,7 @@ mod rewrite;
 mod run;
 mod schedule;
 mod selection;
+mod serve;
 mod session;
 mod signals;
 mod snapshots;
@@ -149,6 +150,7 @@ enum Command {
     Drill(drill::Drill),
     Schedule(schedule::Schedule),
     Health(health::Health),
+    Serve(serve::Serve),
     Generate(generate::Generate),
 }
 
@@ -227,6 +229,7 @@ fn run(cli: Cli) -> Result<Done, Failure> {
         Command::Schedule(args) => args.run(&session),
         Command::Drill(args) => args.run(session),
         Command::Health(args) => args.run(&cli.global, &session),
+        Command::Serve(args) => args.run(&cli.global, &session),
         Command::Generate(args) => args.run(Cli::command()),
     }
 }
@@ -326,6 +329,7 @@ mod tests {
             "drill latest --sample 5% --scratch /tmp --verify-command true --verify-timeout 5m --target-time 4h",
             "drill --sample all --keep",
             "health --profile web",
+            "serve --listen [::1]:8080 --token-file t",
             "schedule install web --cron",
             "schedule remove web --unit-dir /etc/systemd/system",
             "--profile web config show",
@@ -346,6 +350,7 @@ mod tests {
             "config",
             "drill --sample some",
             "schedule web",
+            "serve --listen 8080",
             "backup --time yesterday /a",
             "backup --exclude-larger-than big /a",
             "mount",

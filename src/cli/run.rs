@@ -91,9 +91,16 @@ impl Launcher {
     /// # Errors
     /// When the system does not say where this program is.
     pub fn new(found: &Found) -> Result<Self, Failure> {
-        let program = env::current_exe().map_err(|error| Failure::new(format!("where snapfold is: {error}")))?;
         let fixed = ["--config".into(), found.file.path.clone().into(), "--profile".into(), (&found.name).into()];
-        Ok(Self { program, fixed: fixed.into() })
+        Ok(Self { program: own_program()?, fixed: fixed.into() })
+    }
+
+    /// For what belongs to no profile.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn of_none() -> Result<Self, Failure> {
+        Ok(Self { program: own_program()?, fixed: Vec::new() })
     }
 
     /// `snapfold ARGS... --json` for the profile, or for a tier of it.
@@ -107,6 +114,10 @@ impl Launcher {
         command.args(args);
         command
     }
+}
+
+fn own_program() -> Result<PathBuf, Failure> {
+    env::current_exe().map_err(|error| Failure::new(format!("where snapfold is: {error}")))
 }
 
 fn failure(record: &RunRecord) -> Failure {

@@ -40,6 +40,9 @@ pub struct Finding {
     pub limit_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// The directory whose filesystem has so much room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
 }
 
 /// What is asked about, and what is needed to know.
@@ -84,8 +87,16 @@ pub fn examine(patient: &Patient<'_>) -> io::Result<Vec<Finding>> {
     Ok(found)
 }
 
-fn finding(check: impl Into<String>, ok: bool, message: impl Into<String>) -> Finding {
-    Finding { check: check.into(), ok, message: message.into(), age_seconds: None, limit_seconds: None, bytes: None }
+pub(super) fn finding(check: impl Into<String>, ok: bool, message: impl Into<String>) -> Finding {
+    Finding {
+        check: check.into(),
+        ok,
+        message: message.into(),
+        age_seconds: None,
+        limit_seconds: None,
+        bytes: None,
+        path: None,
+    }
 }
 
 /// What has to be no older than a limit.
@@ -195,9 +206,14 @@ fn list(patient: &Patient<'_>, tier: Option<&str>) -> Result<Vec<Value>, String>
     }
 }
 
+/// Where the profile's own repository is, if the profile itself says so.
+pub(super) fn places(profile: &Profile) -> Vec<String> {
+    let places = settings(profile, "", None).into_iter().filter(|one| one.option == "repository");
+    places.flat_map(|one| one.values).collect()
+}
+
 fn of_space(patient: &Patient<'_>) -> Vec<Finding> {
-    let places = settings(patient.profile, "", None).into_iter().filter(|one| one.option == "repository");
-    let local = places.flat_map(|one| one.values).filter_map(|place| {
+    let local = places(patient.profile).into_iter().filter_map(|place| {
         let path = in_home(place.strip_prefix("local:").unwrap_or(&place), &variable);
         path.is_absolute().then_some(path)
     });
@@ -222,7 +238,7 @@ fn of_room(dir: &Path, room: files::Room, least: Option<&Text>) -> Finding {
         }
         Ok(_) => finding("space", true, format!("{}: {free} free", dir.display())),
     };
-    Finding { bytes: Some(room.available), ..one }
+    Finding { bytes: Some(room.available), path: Some(dir.display().to_string()), ..one }
 }
 
 /// A size, or a share of all there is.
@@ -236,8 +252,7 @@ pub fn least_room(text: &str, total: u64) -> Result<u64, String> {
 
 fn of_stages(patient: &Patient<'_>, now: Timestamp) -> Vec<Finding> {
     let limit = patient.profile.health.max_stage_age.map_or(STAGE_AGE, |span| span.0);
-    let places = settings(patient.profile, "", None).into_iter().filter(|one| one.option == "repository");
-    let places: Vec<String> = places.flat_map(|one| one.values).collect();
+    let places = places(patient.profile);
     let ours = |info: &&StageInfo| places.contains(&info.new.place);
     let left = patient.stages.iter().filter(ours).filter(|info| matches!(info.state, StageState::Resumable));
     let old = left.clone().filter(|info| {

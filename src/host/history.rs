@@ -131,11 +131,18 @@ impl History {
 
     /// The same, if nobody is at it any more.
     pub fn left_behind(&self) -> io::Result<Option<RunRecord>> {
-        let Some(current) = self.current()? else { return Ok(None) };
+        Ok(self.current()?.filter(|_| !self.is_held()))
+    }
+
+    /// The same, if somebody is at it.
+    pub fn under_way(&self) -> io::Result<Option<RunRecord>> {
+        Ok(self.current()?.filter(|_| self.is_held()))
+    }
+
+    fn is_held(&self) -> bool {
         // The lock itself is not touched: who wants to run just now must find it free.
         let pid = fs::read_to_string(self.dir.join("lock")).ok().and_then(|text| text.trim().parse().ok());
-        let alive = pid.and_then(Pid::from_raw).is_some_and(|pid| test_kill_process(pid).is_ok());
-        Ok((!alive).then_some(current))
+        pid.and_then(Pid::from_raw).is_some_and(|pid| test_kill_process(pid).is_ok())
     }
 
     /// Keeps how far a run is.

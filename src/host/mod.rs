@@ -9,4 +9,5 @@ mod http;
 pub mod profile;
 pub mod run;
 pub mod schedule;
+pub mod serve;
 pub mod value;

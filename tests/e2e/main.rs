@@ -31,6 +31,7 @@ mod round_trip;
 mod run;
 mod scale;
 mod schedule;
+mod serve;
 mod stage;
 mod suites;
 mod tls;

@@ -101,7 +101,7 @@ fn run(
 }
 
 /// The value, or the first line of a file.
-fn secret(value: &Option<Secret>, file: &Option<String>) -> Result<String, String> {
+pub fn secret(value: &Option<Secret>, file: &Option<String>) -> Result<String, String> {
     if let Some(value) = value {
         return Ok(value.reveal().to_owned());
     }
@@ -161,6 +161,11 @@ fn pinged(url: &str, event: &Event) -> String {
         () if condition.is_success() => "",
         () => "/log",
     };
+    ping_address(url, end)
+}
+
+/// The address with `end` after its path.
+pub fn ping_address(url: &str, end: &str) -> String {
     let (path, query) = url.split_once('?').map_or((url, String::new()), |(path, query)| (path, format!("?{query}")));
     format!("{}{end}{query}", path.trim_end_matches('/'))
 }

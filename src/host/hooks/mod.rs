@@ -6,6 +6,7 @@ mod condition;
 mod event;
 mod fire;
 
+pub use act::{ping_address, secret};
 pub use condition::{Condition, OnError};
 pub use event::Event;
 pub use fire::{HookFailure, Verdict, fire, pause};

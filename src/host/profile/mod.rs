@@ -54,6 +54,7 @@ pub struct Profile {
     pub hook: Vec<Hook>,
     pub health: Health,
     pub schedule: Schedule,
+    pub heartbeat: Option<Heartbeat>,
 }
 
 /// Who asks for a bucket.
@@ -237,6 +238,15 @@ pub struct Health {
     pub max_stage_age: Option<Span>,
     /// How long a store may take to answer.
     pub timeout: Option<Span>,
+}
+
+/// Who is told at an interval how the profile is, as long as a server runs.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Heartbeat {
+    pub url: Option<Secret>,
+    pub url_file: Option<String>,
+    pub every: Option<Span>,
 }
 
 /// When it runs by itself.

@@ -67,6 +67,14 @@ impl ConfigFile {
         if let Some(Err(what)) = profile.health.min_free.as_ref().map(|text| least_room(&text.0, 0)) {
             return wrong(&["health", "min-free"], &what);
         }
+        if let Some(heartbeat) = &profile.heartbeat {
+            if heartbeat.url.is_some() == heartbeat.url_file.is_some() {
+                return wrong(&["heartbeat"], "needs url or url-file, one of them");
+            }
+            if heartbeat.every.is_some_and(|every| every.0.is_zero()) {
+                return wrong(&["heartbeat", "every"], "not so often: at least 1ms lies between two");
+            }
+        }
         for (at, hook) in profile.hook.iter().enumerate() {
             self.review_hook(name, at, hook)?;
         }

@@ -1,0 +1,102 @@
+//! `snapfold serve`: health, metrics and runs over HTTP.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueHint};
+
+use super::failure::{Done, Failure, shown_path};
+use super::global::Global;
+use super::health;
+use super::output::{Object, Out};
+use super::run::Launcher;
+use super::session::Session;
+use super::signals;
+use crate::host::profile::Found;
+use crate::host::serve::{self, Launch, Options, Served, Token};
+
+/// A longer file is no token's.
+const LONGEST: u64 = 4096;
+
+/// Tell over HTTP how profiles are, and run them when asked
+///
+/// Answers /health with 200 or 503, /metrics in the form of Prometheus, and /api with JSON, for the profile that is
+/// named or for all, and pushes the heartbeats that profiles have. Runs of profiles and snapshots of stages can be
+/// asked for by whoever has the token. Only this machine can ask, unless another address is given. Ends with SIGINT
+/// and SIGTERM.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  snapfold serve
+  snapfold serve --listen 127.0.0.1:8080 --token-file ~/.snapfold-token
+  curl http://127.0.0.1:9674/health")]
+pub struct Serve {
+    /// Answer at this address; port 0 is any that is free
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9674")]
+    listen: SocketAddr,
+    /// Who sends the first line of this file may ask for runs and snapshots
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    token_file: Option<PathBuf>,
+}
+
+impl Serve {
+    pub fn run(self, global: &Global, session: &Session) -> Result<Done, Failure> {
+        signals::install()?;
+        let found = health::profiles(global, session)?;
+        let state = session.state_dir()?;
+        let options = Options {
+            profiles: found.iter().map(served).collect::<Result<_, _>>()?,
+            state_dir: state.to_owned(),
+            dirs: vec![session.cache_dir()?.to_owned(), state.to_owned()],
+            token: self.token_file.as_deref().map(token).transpose()?,
+            launch: launch(Launcher::of_none()?),
+            stop: Box::new(signals::asked),
+        };
+        let fail = |error: io::Error| match error.kind() {
+            io::ErrorKind::AddrInUse => Failure::new(format!("{}: another program listens there", self.listen))
+                .hint("take another port: --listen ADDRESS:PORT"),
+            _ => Failure::new(format!("{}: {error}", self.listen)),
+        };
+        let listener = TcpListener::bind(self.listen).map_err(fail)?;
+        let url = format!("http://{}", listener.local_addr().map_err(fail)?);
+        let mut out = Out::new();
+        if session.style().json {
+            out.json(&Object::message("serve").put("url", url))?;
+        } else if !session.style().quiet {
+            out.line(&format!("listening at {url}"))?;
+        }
+        out.finish()?;
+        serve::serve(listener, options).map_err(fail)?;
+        Ok(Done::Whole)
+    }
+}
+
+fn served(found: &Found) -> Result<Served, Failure> {
+    Ok(Served {
+        name: found.name.clone(),
+        profile: found.profile.clone(),
+        host: health::host(found),
+        launch: launch(Launcher::new(found)?),
+    })
+}
+
+fn launch(launcher: Launcher) -> Launch {
+    Box::new(move |args, tier| launcher.command(args, tier))
+}
+
+fn token(path: &Path) -> Result<Token, Failure> {
+    let fail = |error: io::Error| Failure::path(path, error);
+    let meta = fs::metadata(path).map_err(fail)?;
+    if meta.len() > LONGEST {
+        return Err(Failure::path(path, format!("longer than {LONGEST} bytes: no token")));
+    }
+    let text = fs::read_to_string(path).map_err(fail)?;
+    let token = Token::parse(&text).map_err(|what| Failure::path(path, what))?;
+    if meta.permissions().mode() & 0o044 != 0 {
+        log::warn!("{}: others can read the token; chmod 600 makes it yours alone", shown_path(path));
+    }
+    Ok(token)
+}
