@@ -1,5 +1,7 @@
 //! `snapfold health`: whether backups are as they should be.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde_json::Value;
 
@@ -83,14 +85,13 @@ impl Health {
 
 /// The profile that is named, or all there are.
 pub fn profiles(global: &Global, session: &Session) -> Result<Vec<Found>, Failure> {
-    session.profile().map_or_else(|| all(global), |found| Ok(vec![found.clone()]))
+    session.profile().map_or_else(|| all(&layers::files(global, &variable)), |found| Ok(vec![found.clone()]))
 }
 
 /// All profiles of all files; of two of one name, the one that commands would take.
-fn all(global: &Global) -> Result<Vec<Found>, Failure> {
-    let paths = layers::files(global, &variable);
+pub fn all(paths: &[PathBuf]) -> Result<Vec<Found>, Failure> {
     let mut profiles: Vec<Found> = Vec::new();
-    for path in &paths {
+    for path in paths {
         let Some(file) = ConfigFile::read(path)? else { continue };
         for (name, profile) in &file.config.profile {
             if profiles.iter().all(|found| found.name != *name) {
@@ -99,7 +100,7 @@ fn all(global: &Global) -> Result<Vec<Found>, Failure> {
         }
     }
     if profiles.is_empty() {
-        return Err(Failure::new("there are no profiles").hint(format!("looked for: {}", shown_files(&paths))));
+        return Err(Failure::new("there are no profiles").hint(format!("looked for: {}", shown_files(paths))));
     }
     Ok(profiles)
 }

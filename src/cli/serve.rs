@@ -11,11 +11,13 @@ use clap::{Args, ValueHint};
 use super::failure::{Done, Failure, shown_path};
 use super::global::Global;
 use super::health;
+use super::layers;
 use super::output::{Object, Out};
 use super::run::Launcher;
 use super::session::Session;
 use super::signals;
-use crate::host::profile::Found;
+use crate::base::environment::variable;
+use crate::host::profile::{self, Found};
 use crate::host::serve::{self, Launch, Options, Served, Token};
 
 /// A longer file is no token's.
@@ -40,18 +42,23 @@ pub struct Serve {
     /// Who sends the first line of this file may ask for runs and snapshots
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     token_file: Option<PathBuf>,
+    /// Answer also to who asks for this name, as a reverse proxy may pass it on (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
 }
 
 impl Serve {
     pub fn run(self, global: &Global, session: &Session) -> Result<Done, Failure> {
         signals::install()?;
-        let found = health::profiles(global, session)?;
+        let profiles = served(&health::profiles(global, session)?)?;
         let state = session.state_dir()?;
         let options = Options {
-            profiles: found.iter().map(served).collect::<Result<_, _>>()?,
+            profiles,
+            read: read(global, session),
             state_dir: state.to_owned(),
             dirs: vec![session.cache_dir()?.to_owned(), state.to_owned()],
             token: self.token_file.as_deref().map(token).transpose()?,
+            names: self.allow_host,
             launch: launch(Launcher::of_none()?),
             stop: Box::new(signals::asked),
         };
@@ -74,13 +81,24 @@ impl Serve {
     }
 }
 
-fn served(found: &Found) -> Result<Served, Failure> {
-    Ok(Served {
-        name: found.name.clone(),
-        profile: found.profile.clone(),
-        host: health::host(found),
-        launch: launch(Launcher::new(found)?),
+/// The profiles as they are whenever that is asked, of the one name if one was named.
+fn read(global: &Global, session: &Session) -> serve::Read {
+    let files = layers::files(global, &variable);
+    let name = session.profile().map(|found| found.name.clone());
+    Box::new(move || {
+        let found = match &name {
+            Some(name) => profile::find(name, &files).map(|found| vec![found]).map_err(Failure::from),
+            None => health::all(&files),
+        };
+        found.and_then(|found| served(&found)).map_err(|failure| failure.message)
     })
+}
+
+fn served(found: &[Found]) -> Result<Vec<Served>, Failure> {
+    let one = |found: &Found| {
+        Ok(Served { found: found.clone(), host: health::host(found), launch: launch(Launcher::new(found)?) })
+    };
+    found.iter().map(one).collect()
 }
 
 fn launch(launcher: Launcher) -> Launch {

@@ -1,6 +1,7 @@
 //! A child process that cannot hang, flood or outlive whoever started it: it has a time, a bounded memory of what it
-//! said, and a process group that ends as a whole. Knows nothing of what is run.
+//! said, and a process group that ends as a whole; or one that is let go. Knows nothing of what is run.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -101,6 +102,20 @@ pub fn run(command: &mut Command, how: How<'_>, each: &mut dyn FnMut(Stream, &st
     while Instant::now() < until && hear(&told, TICK, &mut lines, each) {}
     lines.finish(each);
     Ok(ended)
+}
+
+/// Starts a command that outlives whoever started it: in a session of its own, reading and printing nothing, with what
+/// it has to say in a file.
+///
+/// # Errors
+/// A program that cannot be started.
+pub fn detach(command: &mut Command, words: File) -> io::Result<Child> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(words);
+    // SAFETY: a system call that a forked child may make; nothing is allocated.
+    unsafe {
+        command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?));
+    }
+    command.spawn()
 }
 
 fn ask(child: &Child, why: Ended) -> (Instant, Ended) {

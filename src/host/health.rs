@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::child::{self, Ended, How, Stream};
 use super::history::{History, Outcome, RunRecord, last_done};
 use super::profile::{Profile, settings};
+use super::said::exit_error;
 use super::value::{Span, Text};
 use crate::base::environment::{in_home, variable};
 use crate::base::{files, units};
@@ -189,13 +190,9 @@ fn list(patient: &Patient<'_>, tier: Option<&str>) -> Result<Vec<Value>, String>
     let timeout = patient.profile.health.timeout.map_or(PATIENCE, |span| span.0);
     let how = How { input: Vec::new(), timeout: Some(timeout), longest_line: 256 << 20, nice: 0, stop: patient.stop };
     let (mut listed, mut failure) = (None, None);
-    let mut each = |stream, line: &str| {
-        let value = serde_json::from_str::<Value>(line).ok();
-        match (stream, value) {
-            (Stream::Out, Some(Value::Array(list))) => listed = Some(list),
-            (Stream::Err, Some(value)) => failure = value.get("message").and_then(Value::as_str).map(str::to_owned),
-            _ => {}
-        }
+    let mut each = |stream, line: &str| match stream {
+        Stream::Out => listed = serde_json::from_str::<Vec<Value>>(line).ok().or(listed.take()),
+        Stream::Err => failure = exit_error(line).or(failure.take()),
     };
     let ended = child::run(&mut (patient.launch)(&["snapshots"], tier), how, &mut each);
     match ended.map_err(|error| format!("cannot be asked: {error}"))? {

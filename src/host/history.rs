@@ -119,6 +119,18 @@ impl History {
         Ok(Ok(Turn { _lock: lock }))
     }
 
+    /// A new file for what a run has to say before it has begun, in the place of the last one.
+    pub fn words(&self) -> io::Result<(PathBuf, File)> {
+        files::make_private_dir(&self.dir)?;
+        let path = self.dir.join("asked.log");
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
+        Ok((path, file))
+    }
+
     /// The run that was under way when this was written last, if it did not end.
     pub fn current(&self) -> io::Result<Option<RunRecord>> {
         match fs::read(self.dir.join("current.json")) {

@@ -8,6 +8,7 @@ pub mod hooks;
 mod http;
 pub mod profile;
 pub mod run;
+mod said;
 pub mod schedule;
 pub mod serve;
 pub mod value;

@@ -64,7 +64,7 @@ impl Serving {
     }
 
     fn ask(&self, method: &str, path: &str, headers: &str) -> Answer {
-        self.send(format!("{method} {path} HTTP/1.1\r\nHost: here\r\n{headers}\r\n").as_bytes())
+        self.send(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n").as_bytes())
     }
 
     fn get(&self, path: &str) -> Answer {
@@ -182,19 +182,26 @@ fn profiles_and_runs_are_told_to_anybody_and_done_for_the_token_alone() {
 }
 
 #[test]
-fn a_run_under_way_is_told_and_not_begun_twice_and_ends_with_the_server() {
-    let job = Job::new("backup = { stdin-from-command = \"touch @/here; exec sleep 1000\" }");
+fn a_run_under_way_is_told_and_not_begun_twice_and_outlives_the_server() {
+    let waits = "backup = { stdin-from-command = \"touch @/here; until [ -e @/go ]; do sleep 0.02; done; echo data\" }";
+    let job = Job::new(waits);
     let serving = Serving::with_token(&job);
     let run_id = serving.post("/api/run/web").json()["run_id"].clone();
     wait_until("the backup is under way", || job.world.path("here").exists());
+    assert!(run_id.is_string());
     assert_eq!(serving.get("/api/runs/web").json()["current"]["run_id"], run_id);
     let answer = serving.post("/api/run/web");
     assert!(answer.status == 409 && answer.body.contains("is being run already"), "{answer:?}");
     let page = serving.get("/metrics").body;
     assert_eq!(metric(&page, "snapfold_run_under_way{profile=\"web\"}"), Some(1.0));
     assert_eq!(serving.end(), Some(0));
-    wait_until("the run has ended, too", || job.world.processes().is_empty());
-    assert!(job.world.snapshots().is_empty());
+    // Another server finds it as it finds any other.
+    let serving = Serving::start(&job, &[]);
+    assert_eq!(serving.get("/api/runs/web").json()["current"]["run_id"], run_id);
+    job.world.write("go", b"");
+    let runs = || serving.get("/api/runs/web").json()["runs"].clone();
+    wait_until("the run has ended", || runs()[0]["run_id"] == run_id);
+    assert_eq!((runs()[0]["outcome"].as_str(), job.world.snapshots().len()), (Some("success"), 1));
 }
 
 #[test]
@@ -204,6 +211,39 @@ fn a_run_that_cannot_begin_says_why() {
     job.set("backup = { sauces = \"@/site\" }");
     let answer = serving.post("/api/run/web");
     assert!(answer.status == 500 && answer.body.contains("unknown key"), "{answer:?}");
+}
+
+#[test]
+fn profiles_are_those_of_the_moment_and_a_mistake_in_them_is_not_well() {
+    let job = Job::new(PLAIN);
+    assert_eq!(job.run(&[]).0, 0);
+    let serving = Serving::start(&job, &[]);
+    wait_until("health is well", || serving.get("/health").status == 200);
+    job.set(&format!("{PLAIN}\n[profile.mail]\nrepository = \"@/repo\"\npassword-file = \"@/password\""));
+    wait_until("the new profile is told", || serving.get("/api/runs/mail").status == 200);
+    job.set("backup = { sauces = \"@/site\" }");
+    wait_until("the mistake is told", || serving.get("/health").body.contains("unknown key"));
+    assert_eq!((serving.get("/health").status, serving.get("/api/runs/mail").status), (503, 200));
+    job.set(PLAIN);
+    wait_until("all is well again", || serving.get("/health").status == 200);
+    assert_eq!(serving.get("/api/runs/mail").status, 404);
+}
+
+#[test]
+fn who_asks_for_another_name_gets_nothing() {
+    let job = Job::new(PLAIN);
+    let serving = Serving::start(&job, &["--allow-host", "backup.example.org"]);
+    let status = |host: &str| {
+        let answer = serving.send(format!("GET /api/runs/web HTTP/1.1\r\n{host}\r\n").as_bytes());
+        (answer.status, answer.body.contains("\"runs\""))
+    };
+    for own in ["localhost", "127.0.0.1:9674", "[::1]", "backup.example.org"] {
+        assert_eq!(status(&format!("Host: {own}\r\n")), (200, true), "{own}");
+    }
+    for other in ["evil.example", "localhost.evil.example:9674", "example.org"] {
+        assert_eq!(status(&format!("Host: {other}\r\n")), (421, false), "{other}");
+    }
+    assert_eq!([status(""), status("Host: localhost\r\nHost: evil.example\r\n")], [(400, false); 2]);
 }
 
 #[test]

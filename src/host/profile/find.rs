@@ -103,6 +103,11 @@ impl ConfigFile {
         Self::parse(path.to_owned(), text).map(Some)
     }
 
+    /// Whether it is the same file with the same words in it.
+    pub fn is_as(&self, other: &Self) -> bool {
+        self.path == other.path && self.text == other.text
+    }
+
     /// # Errors
     /// As `read`.
     pub fn parse(path: PathBuf, text: String) -> Result<Self, ConfigError> {

@@ -12,6 +12,7 @@ use crate::host::history::{Outcome, StepRecord};
 use crate::host::hooks::pause;
 use crate::host::profile::StageToCommit;
 use crate::host::profile::steps::Step;
+use crate::host::said::{INCOMPLETE, exit_error};
 
 /// A summary is one line, and a long one where many snapshots are forgotten.
 const LONGEST_LINE: usize = 16 << 20;
@@ -19,8 +20,6 @@ const LONGEST_LINE: usize = 16 << 20;
 const MOST_WARNINGS: usize = 20;
 /// Between the first and the second try, unless the profile says so.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
-/// How a command says that it left out a part of what it was for.
-const INCOMPLETE: i32 = 3;
 
 /// Does the step.
 pub fn work(job: &Job<'_>, step: &Step) -> StepRecord {
@@ -123,22 +122,15 @@ fn summary(line: &str) -> Option<Value> {
     Some(Value::Object(scalars.collect::<Map<_, _>>()))
 }
 
-fn exit_error(line: &str) -> Option<String> {
-    let value: Value = serde_json::from_str(line).ok()?;
-    (value.get("message_type")? == "exit_error").then(|| value.get("message")?.as_str().map(str::to_owned))?
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_a_command_says_of_itself_is_told_from_progress_and_failure() {
+    fn what_a_command_says_of_itself_is_told_from_progress() {
         assert_eq!(summary(r#"{"message_type":"status","files":1}"#), None);
         let said = summary(r#"{"message_type":"summary","files":1,"list":[1],"id":"a"}"#).unwrap();
         assert_eq!(said, serde_json::json!({"files": 1, "id": "a"}));
         assert_eq!(summary("[]"), None);
-        assert_eq!(exit_error(r#"{"message_type":"exit_error","message":"no"}"#).as_deref(), Some("no"));
-        assert_eq!(exit_error("warning: x"), None);
     }
 }

@@ -1,11 +1,15 @@
 //! Answers as JSON, refusals among them, and what all answers have in common. Knows nothing of what is asked.
 
+use std::sync::Arc;
+
 use axum::body::HttpBody;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+
+use super::Shared;
 
 /// Nothing that is asked needs more than this beside its address.
 const LONGEST_BODY: u64 = 4096;
@@ -65,10 +69,13 @@ pub async fn wrong_method() -> Refused {
     Refused::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method")
 }
 
-/// Refuses what is too long, and says of every answer that it holds for the moment alone and is what it says it is.
-pub async fn around(request: Request, next: Next) -> Response {
-    let mut answer = match request.body().size_hint().lower() {
-        0..=LONGEST_BODY => next.run(request).await,
+/// Refuses what is too long or meant for others, and says of every answer that it holds for the moment alone and is
+/// what it says it is.
+pub async fn around(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let named = shared.names.check(request.version(), request.uri(), request.headers());
+    let mut answer = match (request.body().size_hint().lower(), named) {
+        (0..=LONGEST_BODY, Ok(())) => next.run(request).await,
+        (0..=LONGEST_BODY, Err(refused)) => refused.into_response(),
         _ => Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "the request is too long").into_response(),
     };
     for (name, value) in [("cache-control", "no-store"), ("x-content-type-options", "nosniff")] {

@@ -24,13 +24,13 @@ pub async fn profiles(State(shared): State<Arc<Shared>>) -> Result<Response, Ref
 }
 
 fn profile(watched: &Watched, known: &known::Known) -> Result<Value, Refused> {
-    let profile = &watched.served.profile;
+    let profile = &watched.served.found.profile;
     let (current, runs) = recorded(watched)?;
     let last = runs
         .last()
         .map(|run| json!({ "run_id": run.run_id, "started": run.started, "ended": run.ended, "outcome": run.outcome }));
     Ok(json!({
-        "profile": watched.served.name,
+        "profile": watched.name(),
         "healthy": known.is_well(),
         "running": current.is_some(),
         "last_run": last,
@@ -45,7 +45,7 @@ pub async fn runs(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
-    let watched = shared.find(&name)?;
+    let watched = shared.watching.now().find(&name)?;
     let limit = limit(query.as_deref())?;
     let (current, mut runs) = blocking(move || recorded(&watched)).await??;
     runs.reverse();

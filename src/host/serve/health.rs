@@ -16,7 +16,7 @@ pub async fn show(State(shared): State<Arc<Shared>>) -> Response {
     let well = all.iter().all(|(_, known)| known.is_well());
     let profiles = all.iter().map(|(watched, known)| {
         json!({
-            "profile": watched.served.name,
+            "profile": watched.name(),
             "healthy": known.is_well(),
             "examined": known.at.map(|(time, _)| time),
             "findings": known.findings,

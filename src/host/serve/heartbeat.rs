@@ -1,7 +1,7 @@
 //! Heartbeats: at an interval, a service is told how a profile is, so that it notices when nobody tells it any more.
 //! Knows nothing of how that is found out.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -18,25 +18,24 @@ const EVERY: Duration = Duration::from_secs(300);
 /// How long the service may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Begins with those of all profiles that have one; each goes on until the runtime ends.
-pub fn start(shared: &Arc<Shared>) {
-    for watched in &shared.watched {
-        if let Some(heartbeat) = watched.served.profile.heartbeat.clone() {
-            tokio::spawn(beat(shared.clone(), watched.clone(), heartbeat));
-        }
+/// Begins with that of a profile, if it has one. It goes on until the profile is another one, or the runtime ends.
+pub fn start(shared: &Arc<Shared>, watched: &Arc<Watched>) {
+    if let Some(heartbeat) = watched.served.found.profile.heartbeat.clone() {
+        tokio::spawn(beat(shared.clone(), Arc::downgrade(watched), heartbeat));
     }
 }
 
-async fn beat(shared: Arc<Shared>, watched: Arc<Watched>, heartbeat: Heartbeat) {
+async fn beat(shared: Arc<Shared>, watched: Weak<Watched>, heartbeat: Heartbeat) {
     let mut tick = interval(heartbeat.every.map_or(EVERY, |span| span.0));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        let Some(watched) = watched.upgrade() else { return };
         let known = known::of(&shared, &watched).await;
         let heartbeat = heartbeat.clone();
         let told = blocking(move || tell(&heartbeat, &known)).await;
         if let Err(error) = told.map_err(|refused| refused.error).and_then(|told| told) {
-            log::warn!("heartbeat of profile {}: {error}", watched.served.name);
+            log::warn!("heartbeat of profile {}: {error}", watched.name());
         }
     }
 }

@@ -118,7 +118,14 @@ pub async fn of_all(shared: &Arc<Shared>) -> Vec<(Arc<Watched>, Arc<Known>)> {
             (watched, known)
         }
     };
-    futures_util::future::join_all(shared.watched.iter().map(one)).await
+    let profiles = shared.watching.now();
+    let mut all = futures_util::future::join_all(profiles.all.iter().map(one)).await;
+    if let Some(mistake) = &profiles.mistake {
+        for (_, known) in &mut all {
+            Arc::make_mut(known).findings.push(finding("profile", false, mistake.clone()));
+        }
+    }
+    all
 }
 
 fn examine(shared: &Shared, watched: &Watched) -> Vec<Finding> {
@@ -128,8 +135,8 @@ fn examine(shared: &Shared, watched: &Watched) -> Vec<Finding> {
         Err(error) => (Vec::new(), vec![finding("stages", false, error.to_string())]),
     };
     let patient = Patient {
-        name: &watched.served.name,
-        profile: &watched.served.profile,
+        name: watched.name(),
+        profile: &watched.served.found.profile,
         history: &watched.history,
         launch: &*watched.served.launch,
         stop: &*shared.options.stop,

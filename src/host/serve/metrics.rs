@@ -57,7 +57,7 @@ pub async fn show(State(shared): State<Arc<Shared>>) -> Result<Response, Refused
         let mut page = Page::new(&CATALOGUE);
         page.put("snapfold_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
         for (watched, known) in &all {
-            of_health(&mut page, &watched.served.name, known);
+            of_health(&mut page, watched.name(), known);
             of_history(&mut page, watched)?;
         }
         of_stages(&mut page, &shared)?;
@@ -105,7 +105,7 @@ fn of_health(page: &mut Page, profile: &str, known: &Known) {
 
 fn of_history(page: &mut Page, watched: &Watched) -> Result<(), Refused> {
     let (current, runs) = recorded(watched)?;
-    let profile = &*watched.served.name;
+    let profile = watched.name();
     let own = [("profile", profile)];
     page.put("snapfold_run_under_way", &own, flag(current.is_some()));
     let Some(last) = runs.last() else { return Ok(()) };

@@ -17,6 +17,6 @@ pub fn all(shared: &Arc<Shared>) -> Router {
         .route("/api/stage/{id}/snapshot", post(act::snapshot))
         .fallback(answer::nowhere)
         .method_not_allowed_fallback(answer::wrong_method)
-        .layer(middleware::from_fn(answer::around))
+        .layer(middleware::from_fn_with_state(shared.clone(), answer::around))
         .with_state(shared.clone())
 }
