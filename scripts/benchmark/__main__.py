@@ -15,6 +15,8 @@ import tools
 from work import Failed, Mounted, Took, drop_caches, requests, run
 
 MEASURES = ["backup", "big", "tiny", "browse", "read", "restore", "stage", "requests", "distance"]
+# Appends to every hundredth file.
+ONE_PERCENT = "find . -type f | sort | awk 'NR % 100 == 0' | while read -r file; do echo more >>\"$file\"; done"
 SCRIPTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -195,13 +197,16 @@ class Bench:
                 again = ["rsync", "-a", "--delete", f"{source}/", "./"]
                 self.record("rsync, nothing changed", name, stage.run(again))
                 self.record("its commit, nothing changed", name, stage.end())
+            with self.trying("stage", name), self.staged(repo, True, flags) as stage:
+                stage.run(["sh", "-c", ONE_PERCENT])
+                self.record("its commit, 1% changed", name, stage.end())
             with self.trying("dd", name), self.staged(repo, False, flags) as stage:
                 self.record("dd into a stage", name, rated(stage.run(dd)))
                 os.unlink(stage.root + "/dd")
         with self.scratch() as target:
             plain = run(["rsync", "-a", f"{source}/", f"{target}/"])
             self.record("rsync into a stage", "ext4", plain)
-            for peer in filter(tools.Tool.incremental, self.tools[1:]):
+            for peer in (tool for tool in self.tools if tool.peer and tool.incremental()):
                 for first in self.results["first backup"].get(peer.name, [])[-1:]:
                     self.record("rsync and commit", peer, Took(plain.wall + first.wall, plain.cpu + first.cpu, 0))
             self.record("rsync, nothing changed", "ext4", run(["rsync", "-a", "--delete", f"{source}/", f"{target}/"]))

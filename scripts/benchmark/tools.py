@@ -11,6 +11,8 @@ PASSWORD = "correct horse battery staple"
 class Tool:
     name = ""
     mounts = True
+    # Whether snapfold is compared with it.
+    peer = True
 
     def __init__(self):
         # Whoever knows better says so: BENCH_RESTIC=/opt/restic.
@@ -29,6 +31,7 @@ class Tool:
 
 class Snapfold(Tool):
     name = "snapfold"
+    peer = False
 
     def env(self, repo):
         return {"SNAPFOLD_REPOSITORY": repo, "SNAPFOLD_PASSWORD": PASSWORD, "SNAPFOLD_CACHE_DIR": repo + ".cache",
@@ -54,6 +57,24 @@ class Snapfold(Tool):
 
     def umount(self, point):
         return [self.program, "umount", "-q", point]
+
+
+class Keyed(Snapfold):
+    """With a key file, as bupstash has one: no key is derived from a password."""
+
+    name = "key file"
+    mounts = False
+
+    def __init__(self):
+        self.program = os.environ.get("BENCH_SNAPFOLD") or shutil.which("snapfold")
+
+    def env(self, repo):
+        env = dict(super().env(repo), SNAPFOLD_PASSWORD_FILE=repo + ".key")
+        del env["SNAPFOLD_PASSWORD"]
+        return env
+
+    def init(self, repo):
+        return [[self.program, "init", "-q", "--new-key-file", repo + ".key"]]
 
 
 class Restic(Tool):
@@ -178,5 +199,5 @@ class Squashfuse(Tool):
 
 def found(wanted):
     """Those of the tools that are here, snapfold first."""
-    tools = [kind() for kind in (Snapfold, Squashfuse, Restic, Rustic, Borg, Bupstash)]
-    return [tool for tool in tools if tool.program and (tool.name in wanted or tool.name == "snapfold")]
+    tools = [kind() for kind in (Snapfold, Keyed, Squashfuse, Restic, Rustic, Borg, Bupstash)]
+    return [tool for tool in tools if tool.program and (tool.name in wanted or not tool.peer)]

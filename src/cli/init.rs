@@ -1,9 +1,12 @@
 //! `snapfold init`: a new repository.
 
-use clap::Args;
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
 
 use super::args::parse_size;
-use super::failure::{Done, Failure};
+use super::failure::{Done, Failure, shown_path};
+use super::key_file::KeyFile;
 use super::output::{Object, Out};
 use super::session::Session;
 use crate::base::ObjectId;
@@ -20,7 +23,8 @@ use crate::repo::{Params, RepoError, Repository};
 /// but never from an argument, which other users could see.
 ///
 /// A guess at the password costs as much memory and time as opening the repository does: by default 64 MiB and three
-/// passes of Argon2id, as RFC 9106 recommends. Every command pays this once.
+/// passes of Argon2id, as RFC 9106 recommends. Every command pays this once. A key file that is made by --new-key-file
+/// takes the place of a password that nobody types: nobody guesses it, so that it costs nothing.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -30,6 +34,9 @@ Examples:
 pub struct Init {
     #[command(flatten)]
     cost: Cost,
+    /// Make a file with a random key, which opens the repository as --password-file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["kdf_memory", "kdf_passes"])]
+    new_key_file: Option<PathBuf>,
     /// Keep parity beside every object, by which damage to so much of a pack can be mended: 1% to 100%
     #[arg(long, value_name = "PERCENT%", value_parser = parse_share)]
     parity: Option<u8>,
@@ -78,8 +85,16 @@ impl Init {
                 RepoError::NotVacant { place: store.describe() }.into()
             });
         }
-        let password = session.choose_password()?;
-        let repository = Repository::init(store, &password, cost, Params { parity: self.parity, ..Params::default() })?;
+        let params = Params { parity: self.parity, ..Params::default() };
+        let repository = match &self.new_key_file {
+            Some(path) => {
+                let key = KeyFile::make(path)?;
+                let repository = Repository::init(store, key.password(), KeyFile::COST, params)?;
+                key.keep();
+                repository
+            }
+            None => Repository::init(store, &session.choose_password()?, cost, params)?,
+        };
 
         let mut out = Out::new();
         let place = session.place()?;
@@ -97,7 +112,15 @@ impl Init {
                     "damage to {percent}% of a pack, and to all of what is not in packs, can be mended"
                 ))?;
             }
-            out.line("without its password nobody can read it: keep a copy of the password in another place")?;
+            match &self.new_key_file {
+                Some(path) => out.line(&format!(
+                    "without {} nobody can read it: keep a copy of that file in another place",
+                    shown_path(path)
+                ))?,
+                None => {
+                    out.line("without its password nobody can read it: keep a copy of the password in another place")?;
+                }
+            }
         }
         out.finish()?;
         Ok(Done::Whole)

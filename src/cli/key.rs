@@ -11,11 +11,13 @@ use zeroize::Zeroizing;
 use super::args;
 use super::failure::{Done, Failure, shown_path};
 use super::init::Cost;
+use super::key_file::KeyFile;
 use super::output::{Object, Out, Table, one_line, plural, shown_time};
 use super::password::{Password, Source};
 use super::session::Session;
 use crate::base::units::format_size;
 use crate::base::{ObjectId, SlotId};
+use crate::codec::KdfCost;
 use crate::repo::{Repository, SlotInfo, SlotSort};
 
 /// Manage the passwords of the repository
@@ -27,7 +29,7 @@ use crate::repo::{Repository, SlotInfo, SlotSort};
 Examples:
   snapfold key list
   snapfold key add --new-password-file /root/second
-  snapfold key add --write-only --new-password-file /root/for-the-web-server
+  snapfold key add --write-only --new-key-file /root/for-the-web-server
   snapfold key passwd
   snapfold key rotate
   snapfold key export > keys.txt")]
@@ -118,18 +120,29 @@ struct NewPassword {
     /// Take the output of a shell command as the new password
     #[arg(long, value_name = "COMMAND", conflicts_with = "new_password_file")]
     new_password_command: Option<OsString>,
+    /// Make a file with a random key, and take that for the new password
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
+          conflicts_with_all = ["new_password_file", "new_password_command", "kdf_memory", "kdf_passes"])]
+    new_key_file: Option<PathBuf>,
     #[command(flatten)]
     cost: Cost,
 }
 
 impl NewPassword {
-    fn choose(&self) -> Result<Password, Failure> {
-        let source = match (&self.new_password_file, &self.new_password_command) {
-            (Some(file), _) => Source::File(file.clone()),
-            (None, Some(command)) => Source::Command(command.clone()),
-            (None, None) => Source::Prompt,
+    /// Has `add` make a keyslot of the new password and its cost; a key file that opens none in the end is removed.
+    fn give<T>(&self, add: impl FnOnce(&Password, KdfCost) -> Result<T, Failure>) -> Result<T, Failure> {
+        let source = match (&self.new_key_file, &self.new_password_file, &self.new_password_command) {
+            (Some(file), ..) => {
+                let key = KeyFile::make(file)?;
+                let added = add(key.password(), KeyFile::COST)?;
+                key.keep();
+                return Ok(added);
+            }
+            (None, Some(file), _) => Source::File(file.clone()),
+            (None, None, Some(command)) => Source::Command(command.clone()),
+            (None, None, None) => Source::Prompt,
         };
-        source.choose("the new keyslot")
+        add(&source.choose("the new keyslot")?, self.cost.get()?)
     }
 }
 
@@ -189,11 +202,9 @@ fn list(session: &mut Session, out: &mut Out) -> Result<(), Failure> {
 
 impl Add {
     fn run(self, session: &mut Session, out: &mut Out) -> Result<(), Failure> {
-        let cost = self.new.cost.get()?;
         let repository = session.open()?;
-        let password = self.new.choose()?;
         let sort = if self.write_only { SlotSort::WriteOnly } else { SlotSort::Full };
-        let id = repository.add_slot(&password, cost, sort)?;
+        let id = self.new.give(|password, cost| Ok(repository.add_slot(password, cost, sort)?))?;
         added(session, out, &id)
     }
 }
@@ -239,13 +250,15 @@ fn named(repository: &Repository, text: &str) -> Result<SlotId, Failure> {
 
 impl Passwd {
     fn run(self, session: &mut Session, out: &mut Out) -> Result<(), Failure> {
-        let cost = self.new.cost.get()?;
         let repository = session.open()?;
         repository.refuse_write_only()?;
-        let password = self.new.choose()?;
-        let id = repository.add_slot(&password, cost, SlotSort::Full)?;
-        // Nobody shall be locked out by a store that lost or changed what it acknowledged.
-        Repository::open(session.store()?, &password)?;
+        let store = session.store()?;
+        let id = self.new.give(|password, cost| {
+            let id = repository.add_slot(password, cost, SlotSort::Full)?;
+            // Nobody shall be locked out by a store that lost or changed what it acknowledged.
+            Repository::open(store, password)?;
+            Ok(id)
+        })?;
         added(session, out, &id)?;
         repository.remove_slot(&repository.slot())?;
         removed(session, out, &repository.slot())
@@ -298,10 +311,9 @@ fn export(session: &mut Session, out: &mut Out) -> Result<(), Failure> {
 impl Import {
     fn run(self, session: &Session, out: &mut Out) -> Result<(), Failure> {
         session.check_place()?;
-        let cost = self.new.cost.get()?;
         let text = read_text(&self.file)?;
-        let password = self.new.choose()?;
-        let id = Repository::import_keys(session.store()?, &text, &password, cost)?;
+        let store = session.store()?;
+        let id = self.new.give(|password, cost| Ok(Repository::import_keys(store, &text, password, cost)?))?;
         added(session, out, &id)
     }
 }

@@ -23,6 +23,7 @@ mod health;
 mod hints;
 mod init;
 mod key;
+mod key_file;
 mod layers;
 mod location;
 mod ls;
@@ -314,6 +315,7 @@ mod tests {
             "prune --max-unused unlimited --reencrypt",
             "key list",
             "key add --new-password-file f --write-only --kdf-memory 64M",
+            "key add --new-key-file f",
             "key remove 1a2b --yes",
             "key passwd --new-password-command pass",
             "key rotate",
@@ -367,6 +369,9 @@ mod tests {
             "key",
             "key add --password-file a --new-password-file b --new-password-command c",
             "key import",
+            "key add --new-key-file a --new-password-file b",
+            "key add --new-key-file a --kdf-passes 2",
+            "init --new-key-file a --kdf-memory 1G",
             "repair snapshots --forget",
             "ls -0 --json",
             "cat",

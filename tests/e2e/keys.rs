@@ -4,6 +4,7 @@ use crate::harness::compare::{self, Exact};
 use crate::harness::{Ran, World, run, run_with};
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 const FAILED: i32 = 1;
 const WRONG_PASSWORD: i32 = 12;
@@ -163,6 +164,38 @@ fn a_new_password_is_not_empty_and_nothing_happens_without_one() {
     world.fails(&["key", "passwd", "--new-password-file", "nowhere"], FAILED, "nowhere");
     world.fails(&["key", "add"], FAILED, "terminal");
     assert_eq!(before, slots(&world));
+}
+
+#[test]
+fn a_key_file_is_made_for_its_owner_alone_and_opens_what_it_was_made_for() {
+    let world = World::new();
+    world.ok(&["init", "--new-key-file", "key"]);
+    let key = world.path("key");
+    assert_eq!(fs::metadata(&key).expect("a key file").permissions().mode() & 0o7777, 0o600);
+    world.fails(&["snapshots"], WRONG_PASSWORD, "password");
+    let with = |file: &str, args: &[&str]| run(world.command(args).env("SNAPFOLD_PASSWORD_FILE", world.path(file)));
+    let listed = with("key", &["key", "list", "--json"]).good().stdout;
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    assert_eq!((&listed[0]["kdf_memory"], &listed[0]["kdf_passes"]), (&(8 << 10).into(), &1.into()));
+
+    let before = fs::read(&key).expect("a key");
+    with("key", &["key", "add", "--new-key-file", "key"]).bad(FAILED, "exists");
+    assert_eq!(fs::read(&key).expect("a key"), before);
+    with("key", &["key", "add", "--write-only", "--new-key-file", "other"]).good();
+    assert_ne!(fs::read(world.path("other")).expect("a key"), before);
+    world.write("source/file", b"contents");
+    with("other", &["backup", world.path("source").to_str().expect("UTF-8")]).good();
+    with("key", &["cat", "latest:/file"]).good();
+}
+
+#[test]
+fn a_key_file_that_opens_nothing_is_not_left_behind() {
+    let world = made();
+    world.fails(&["init", "--new-key-file", "key"], FAILED, "already");
+    world.write("paper", b"no keys");
+    world.fails(&["key", "import", "paper", "--new-key-file", "key"], FAILED, "key");
+    world.fails(&["key", "add", "--new-key-file", "nowhere/key"], FAILED, "nowhere/key");
+    assert!(!world.path("key").exists());
 }
 
 #[test]
