@@ -31,6 +31,22 @@ pub fn map<T: Sync, R: Send>(items: &[T], threads: usize, act: impl Fn(&T) -> R 
     done.into_iter().map(|(_, result)| result).collect()
 }
 
+/// Both results, of which the second comes from another thread, if there can be one.
+pub fn both<A, B: Send>(first: impl FnOnce() -> A, second: impl FnOnce() -> B + Send) -> (A, B) {
+    let waiting = Mutex::new(Some(second));
+    let take = || waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+    std::thread::scope(|scope| {
+        let other = std::thread::Builder::new().spawn_scoped(scope, || take().map(|second| second()));
+        let first = first();
+        let second = match other.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(Some(second))) => second,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Ok(Ok(None)) | Err(_) => take().expect("nobody else took it")(),
+        };
+        (first, second)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Barrier;
@@ -45,6 +61,13 @@ mod tests {
             assert!(doubled.iter().zip(&items).all(|(doubled, item)| *doubled == item * 2) && doubled.len() == 1000);
         }
         assert!(map(&[0; 0], 4, |item: &i32| *item).is_empty());
+    }
+
+    #[test]
+    fn two_are_at_work_at_a_time() {
+        let all = Barrier::new(2);
+        // Would wait forever one after the other.
+        assert_eq!(both(|| (all.wait(), 1).1, || (all.wait(), "b").1), (1, "b"));
     }
 
     #[test]

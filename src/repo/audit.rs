@@ -7,7 +7,7 @@ use super::index::{read_pack_entry, read_segment};
 use super::keys::KeyError;
 use super::mend::readable;
 use super::pack::{self, BlockEntry, ChunkEntry, PackEntry, open_block};
-use super::repository::key_error;
+use super::repository::{self, key_error};
 use super::{Indexed, RepoError, Repository, keyslot};
 use crate::base::{ChunkId, PackId, SegmentId, SlotId};
 use crate::store::{Kind, ObjectName, StoreError};
@@ -70,9 +70,7 @@ impl Repository {
 
     /// Ids of all index segments, in no particular order.
     pub fn segments(&self) -> Result<Vec<SegmentId>, RepoError> {
-        let mut segments = Vec::new();
-        self.store().list(Kind::Segment, &mut |info| segments.extend(info.name.name.parse::<SegmentId>()))?;
-        Ok(segments)
+        repository::ids(&**self.store(), Kind::Segment)
     }
 
     /// Packs that are in the store, and how long they are.

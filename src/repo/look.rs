@@ -9,7 +9,7 @@ use super::clock::awake;
 use super::lost;
 use super::mark::MarkInPlace;
 use super::{Indexed, RepoError};
-use crate::base::{MarkId, PackId, SegmentId, SnapshotId};
+use crate::base::{MarkId, PackId, SegmentId, SnapshotId, parallel};
 use crate::store::{Kind, ObjectInfo, ObjectName, StoreError};
 
 /// No grace is shorter, but for none at all: half of it may pass between a writer's last look and its snapshot.
@@ -70,8 +70,10 @@ impl Indexed {
     }
 
     fn glance(&self) -> Result<Glance, RepoError> {
-        let (at, marks) = (awake(), ids_of(&self.list_marks()?));
-        Ok(Glance { marks, segments: self.segments()?.into_iter().collect(), at })
+        // In any order: what is deleted in between had a mark before.
+        let at = awake();
+        let (marks, segments) = parallel::both(|| self.list_marks(), || self.segments());
+        Ok(Glance { marks: ids_of(&marks?), segments: segments?.into_iter().collect(), at })
     }
 
     /// Whether all that counted as there at an earlier look does so still, for all that can be told without reading

@@ -126,6 +126,10 @@ impl Store for ParityStore {
         self.inner.list(kind, each)
     }
 
+    fn names(&self, kind: Kind, each: &mut dyn FnMut(&str)) -> Result<(), StoreError> {
+        self.inner.names(kind, each)
+    }
+
     fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
         if tag_of(name.kind).is_some() {
             self.inner.delete(&beside(name))?;

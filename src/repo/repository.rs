@@ -12,7 +12,7 @@ use super::parity::ParityStore;
 use super::slots::put_slot;
 use super::{Indexed, RepoError, Snapshot, parity};
 use crate::base::files::make_private_dir;
-use crate::base::{RepositoryId, SlotId, SnapshotId, Timestamp};
+use crate::base::{RepositoryId, SlotId, SnapshotId, Timestamp, parallel};
 use crate::codec::kdf::KdfCost;
 use crate::store::{Kind, ObjectName, Store, StoreError};
 
@@ -55,9 +55,11 @@ impl Repository {
     /// `NoRepository`, `NewerFormat`, `UnknownFeature`, `WrongPassword`, `Damaged`, and failures of the store.
     pub fn open(store: Arc<dyn Store>, password: &[u8]) -> Result<Self, RepoError> {
         let cured = Cured::default();
-        let bytes = Self::read_config(&*store, &cured)?;
+        let config = || Self::read_config(&*store, &cured);
+        let (bytes, slots) = parallel::both(config, || ids::<SlotId>(&*store, Kind::Key));
+        let bytes = bytes?;
         let header = config::Header::decode(&bytes).map_err(config_error)?;
-        let (slot, keys) = open_slot(&*store, password, &header.id, &cured)?;
+        let (slot, keys) = open_slot(&*store, slots?, password, &header.id, &cured)?;
         let config = Config::decode(&bytes, keys.index()).map_err(config_error)?;
         let store = ParityStore::around(store, config.params.parity);
         Ok(Self { store, keys: Arc::new(keys), config, slot, memory: None, cured })
@@ -219,16 +221,17 @@ impl Repository {
     }
 }
 
-fn ids<T: std::str::FromStr>(store: &dyn Store, kind: Kind) -> Result<Vec<T>, RepoError> {
+pub(super) fn ids<T: std::str::FromStr>(store: &dyn Store, kind: Kind) -> Result<Vec<T>, RepoError> {
     let mut ids = Vec::new();
-    store.list(kind, &mut |info| ids.extend(info.name.name.parse::<T>().ok()))?;
+    store.names(kind, &mut |name| ids.extend(name.parse::<T>().ok()))?;
     Ok(ids)
 }
 
-/// Tries the password on every keyslot. Slots that cannot be tried count only if none opens, and lost ones, of which
-/// there is parity, only if there are no others.
+/// Tries the password on every one of the keyslots. Slots that cannot be tried count only if none opens, and lost ones,
+/// of which there is parity, only if there are no others.
 fn open_slot(
     store: &dyn Store,
+    mut slots: Vec<SlotId>,
     password: &[u8],
     repository: &RepositoryId,
     cured: &Cured,
@@ -236,7 +239,6 @@ fn open_slot(
     let mut wrong = false;
     let mut unusable = Vec::new();
     let warn = |unusable: &[(String, RepoError)]| unusable.iter().for_each(|(what, _)| log::warn!("{what}"));
-    let mut slots = ids::<SlotId>(store, Kind::Key)?;
     let lost = slots.is_empty();
     if lost {
         slots = lost_slots(store)?;

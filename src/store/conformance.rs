@@ -82,6 +82,9 @@ fn listing_shows_every_object_of_a_kind(store: &dyn Store) {
     let list = |kind| {
         let mut found = BTreeSet::new();
         store.list(kind, &mut |info| assert!(found.insert((info.name, info.size)), "listed twice")).unwrap();
+        let mut names = BTreeSet::new();
+        store.names(kind, &mut |name| assert!(names.insert(name.to_owned()), "listed twice")).unwrap();
+        assert_eq!(names, found.iter().map(|(name, _)| name.name.clone()).collect());
         found
     };
     assert!(Kind::ALL.iter().all(|kind| list(*kind).is_empty()));

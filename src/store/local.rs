@@ -169,7 +169,14 @@ impl LocalStore {
         Ok(bytes)
     }
 
-    fn list_in(&self, kind: Kind, below: &str, each: &mut dyn FnMut(ObjectInfo)) -> Result<(), StoreError> {
+    /// Calls `each` for every name that an object of `kind` may have, with its directory and the type that the
+    /// directory gives it.
+    fn each_in(
+        &self,
+        kind: Kind,
+        below: &str,
+        each: &mut dyn FnMut(&OwnedFd, &str, FileType) -> Result<(), Errno>,
+    ) -> Result<(), StoreError> {
         let fail = |e| self.fail(below, e);
         let root = match self.dir() {
             Err(Errno::NOENT) => return Ok(()),
@@ -184,22 +191,23 @@ impl LocalStore {
             let Ok(name) = entry.file_name().to_str() else { continue };
             let nested = kind.is_nested() && below.len() == kind.as_str().len();
             if nested && name.len() == 2 && is_hex(name) {
-                self.list_in(kind, &format!("{below}/{name}"), each)?;
+                self.each_in(kind, &format!("{below}/{name}"), each)?;
             }
             let fits = name.len() == 64 && is_hex(name) && !nested;
-            if !fits || (kind.is_nested() && !below.ends_with(&name[..2])) {
-                continue;
-            }
-            match rfs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Err(Errno::NOENT) => {}
-                Err(e) => return Err(fail(e)),
-                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
-                    each(info(ObjectName::new(kind, name), &stat));
-                }
-                Ok(_) => {}
+            if fits && (!kind.is_nested() || below.ends_with(&name[..2])) {
+                each(&dir, name, entry.file_type()).map_err(fail)?;
             }
         }
         Ok(())
+    }
+}
+
+/// What is there under that name, if it is a regular file.
+fn file_at(dir: &OwnedFd, name: &str) -> Result<Option<rfs::Stat>, Errno> {
+    match rfs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(e),
+        Ok(stat) => Ok(Some(stat).filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)),
     }
 }
 
@@ -269,13 +277,35 @@ impl Store for LocalStore {
 
     fn list(&self, kind: Kind, each: &mut dyn FnMut(ObjectInfo)) -> Result<(), StoreError> {
         if kind != Kind::Config {
-            return self.list_in(kind, kind.as_str(), each);
+            return self.each_in(kind, kind.as_str(), &mut |dir, name, _| {
+                if let Some(stat) = file_at(dir, name)? {
+                    each(info(ObjectName::new(kind, name), &stat));
+                }
+                Ok(())
+            });
         }
         match self.stat(&ObjectName::config()) {
             Err(StoreError::Absent { .. }) => {}
             other => each(other?),
         }
         Ok(())
+    }
+
+    fn names(&self, kind: Kind, each: &mut dyn FnMut(&str)) -> Result<(), StoreError> {
+        if kind == Kind::Config {
+            return self.list(kind, &mut |info| each(&info.name.name));
+        }
+        self.each_in(kind, kind.as_str(), &mut |dir, name, file_type| {
+            // Not every filesystem tells types in its directories.
+            let is_file = match file_type {
+                FileType::Unknown => file_at(dir, name)?.is_some(),
+                known => known == FileType::RegularFile,
+            };
+            if is_file {
+                each(name);
+            }
+            Ok(())
+        })
     }
 
     fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {

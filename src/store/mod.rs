@@ -204,6 +204,10 @@ pub trait Store: Send + Sync {
     fn stat(&self, name: &ObjectName) -> Result<ObjectInfo, StoreError>;
     /// Calls `each` for every object of `kind`, in no particular order; foreign files are passed over.
     fn list(&self, kind: Kind, each: &mut dyn FnMut(ObjectInfo)) -> Result<(), StoreError>;
+    /// Calls `each` with the name of every object of `kind`, as `list` would: for stores where the rest costs more.
+    fn names(&self, kind: Kind, each: &mut dyn FnMut(&str)) -> Result<(), StoreError> {
+        self.list(kind, &mut |info| each(&info.name.name))
+    }
     /// Deleting what is not there is allowed.
     fn delete(&self, name: &ObjectName) -> Result<(), StoreError>;
     /// `None` where the store has no such notion.
