@@ -35,7 +35,8 @@ pub struct Init {
     #[command(flatten)]
     cost: Cost,
     /// Make a file with a random key, which opens the repository as --password-file
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["kdf_memory", "kdf_passes"])]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
+          conflicts_with_all = ["kdf_memory", "kdf_passes"])]
     new_key_file: Option<PathBuf>,
     /// Keep parity beside every object, by which damage to so much of a pack can be mended: 1% to 100%
     #[arg(long, value_name = "PERCENT%", value_parser = parse_share)]
