@@ -3,7 +3,9 @@
 
 mod attributes;
 mod data;
+mod job;
 mod target;
+mod tell;
 mod tidy;
 mod walk;
 mod work;
@@ -24,8 +26,9 @@ use rustix::io::Errno;
 
 use self::attributes::Attributes;
 use self::data::Data;
+use self::job::Job;
 use self::walk::Walker;
-use self::work::{Job, Mode, Report, Shared, Worker};
+use self::work::{Mode, Report, Shared, Worker};
 use crate::base::{Counter, Monitor};
 use crate::repo::Indexed;
 use crate::tree::{Node, Stored};

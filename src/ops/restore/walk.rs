@@ -8,13 +8,14 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::{FileType, Mode as Bits, mkdirat};
 
-use super::attributes::{Handle, is_hopeless};
+use super::attributes::Handle;
+use super::job::{Group, Job, Link};
 use super::target::{Dir, file_type, look, open_dir, prepare};
-use super::work::{Group, IN_THE_WAY, Job, Link, Mode, Report, Shared, clear, describe};
+use super::work::{Mode, Report, Shared, clear, describe};
 use super::{Action, RestoreSummary, Step};
-use crate::base::{Counter, Monitor, Problem};
+use crate::base::{Monitor, Problem};
 use crate::ops::OpError;
-use crate::tree::{Body, DirRef, Listing, Node, Start, Stored};
+use crate::tree::{DirRef, Listing, Node, Start, Stored};
 
 /// Directories nearer to the place being worked at than this keep their descriptors.
 const OPEN_MOST: usize = 64;
@@ -43,9 +44,9 @@ pub struct Walker<'a, 'e> {
     pub(super) shared: &'a Shared<'a>,
     pub(super) stored: &'a Stored,
     pub(super) monitor: &'a dyn Monitor,
-    each: &'e mut dyn FnMut(&Step<'_>) -> Result<(), OpError>,
-    jobs: Sender<Job>,
-    reports: Receiver<Report>,
+    pub(super) each: &'e mut dyn FnMut(&Step<'_>) -> Result<(), OpError>,
+    pub(super) jobs: Sender<Job>,
+    pub(super) reports: Receiver<Report>,
     stack: Vec<Frame<'a>>,
     pub(super) path: Vec<u8>,
     /// Files of which not all names were met yet.
@@ -326,94 +327,6 @@ impl<'a, 'e> Walker<'a, 'e> {
             self.links.insert(link, (group.clone(), node.meta.nlink - 1));
         }
         Some(Link::First(group))
-    }
-
-    /// Takes what the workers have reported so far.
-    fn take_reports(&mut self) -> Result<(), OpError> {
-        while let Ok(report) = self.reports.try_recv() {
-            self.take_report(report)?;
-        }
-        Ok(())
-    }
-
-    /// Waits for the jobs that were handed out.
-    pub fn wait(&mut self) -> Result<(), OpError> {
-        // Without a sender, the workers end when the queue is empty, and then there are no more reports.
-        self.jobs = crossbeam_channel::bounded(0).0;
-        while let Ok(report) = self.reports.recv() {
-            self.take_report(report)?;
-        }
-        Ok(())
-    }
-
-    fn take_report(&mut self, report: Report) -> Result<(), OpError> {
-        match report {
-            Report::Done { action, path, node, written } => {
-                self.count_met(&node);
-                self.summary.bytes_written += written;
-                if self.shared.mode == Mode::Run && written > 0 {
-                    self.monitor.count(Counter::FilesWritten, 1);
-                }
-                self.step_at(action, &path, Some(&node))
-            }
-            Report::Problem(problem) => {
-                self.tell(problem);
-                Ok(())
-            }
-            Report::Fatal(error) => Err(error),
-        }
-    }
-
-    fn count_met(&mut self, node: &Node) {
-        self.monitor.count(Counter::Files, 1);
-        if matches!(node.body, Body::File(_)) {
-            self.summary.bytes = self.summary.bytes.saturating_add(node.meta.size);
-            self.monitor.count(Counter::Bytes, node.meta.size);
-        }
-    }
-
-    pub(super) fn step(&mut self, action: Action, node: Option<&Node>) -> Result<(), OpError> {
-        let path = self.path.clone();
-        self.step_at(action, &path, node)
-    }
-
-    fn step_at(&mut self, action: Action, path: &[u8], node: Option<&Node>) -> Result<(), OpError> {
-        if node.is_some_and(Node::is_dir) {
-            self.monitor.count(Counter::Dirs, 1);
-            if self.shared.mode == Mode::Verify && action != Action::Keep {
-                self.tell(Problem { path: path.to_vec(), message: describe(action).to_owned() });
-            }
-        }
-        let counter = match action {
-            Action::Create => &mut self.summary.created,
-            Action::Update => &mut self.summary.updated,
-            Action::Attributes => &mut self.summary.attributes,
-            Action::Replace => &mut self.summary.replaced,
-            Action::Delete => &mut self.summary.deleted,
-            Action::Keep => &mut self.summary.kept,
-        };
-        *counter += 1;
-        (self.each)(&Step { action, path, node })
-    }
-
-    pub(super) fn trouble(&mut self, trouble: Trouble) -> Result<(), OpError> {
-        match trouble {
-            Trouble::Io(source) if is_hopeless(&source) => {
-                return Err(OpError::Target { path: self.path.clone(), source });
-            }
-            Trouble::Io(source) => self.problem(source.to_string()),
-            Trouble::InTheWay => self.problem(IN_THE_WAY.to_owned()),
-        }
-        Ok(())
-    }
-
-    fn problem(&mut self, message: String) {
-        self.tell(Problem { path: self.path.clone(), message });
-    }
-
-    fn tell(&mut self, problem: Problem) {
-        self.summary.problems += 1;
-        self.monitor.problem(problem);
     }
 }
 
