@@ -1,19 +1,18 @@
 //! A process that goes on in the background once it is ready. The parent waits for that, prints what the child could
 //! not do, and ends with its exit code. Knows nothing of what the daemon serves.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, WaitOptions, setsid, waitpid};
 use serde::{Deserialize, Serialize};
 
 use super::failure::{Done, Failure};
+use super::logs;
 use super::mount::print;
-use super::process;
 
 /// What the child tells its parent, once.
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,7 +33,6 @@ pub enum Side {
 pub struct Readiness {
     /// Taken when it was said.
     pipe: Mutex<Option<PipeWriter>>,
-    log: OnceLock<File>,
 }
 
 /// Splits the process in two. To be called while it has one thread only. The parent prints what the child has to say.
@@ -50,7 +48,7 @@ pub fn split() -> Result<Side, Failure> {
         0 => {
             drop(reader);
             setsid().map_err(|error| fail(error.into()))?;
-            Ok(Side::Child(Readiness { pipe: Mutex::new(Some(writer)), log: OnceLock::new() }))
+            Ok(Side::Child(Readiness { pipe: Mutex::new(Some(writer)) }))
         }
         child => {
             drop(writer);
@@ -60,19 +58,19 @@ pub fn split() -> Result<Side, Failure> {
     }
 }
 
-/// The child's life: what `serve` does, and what is said about it if it fails.
+/// The child's life: what `serve` does, and what is said about it if it fails. `log` is where its log is, unless it has
+/// a place of its own.
 pub fn finish(
     readiness: Readiness,
     log: &Path,
     serve: impl FnOnce(&Readiness) -> Result<Done, Failure>,
 ) -> Result<Done, Failure> {
-    let opened = open_log(log).map(|file| readiness.log.set(file));
-    match opened.and_then(|_| serve(&readiness)) {
+    match logs::keep(log).and_then(|()| serve(&readiness)) {
         Ok(done) => Ok(done),
         Err(failure) => {
             // The parent says it if it still waits; afterwards only the log can.
             if !readiness.tell(&Told::Failed(failure.clone())) {
-                log::error!("{failure}");
+                logs::tell_end(&failure, false);
             }
             std::process::exit(failure.kind.code().into())
         }
@@ -98,21 +96,22 @@ fn wait_for(child: libc::pid_t, mut pipe: PipeReader) -> Result<String, Failure>
 }
 
 impl Readiness {
-    /// Lets the parent end well, with this line on standard output; from here on the log goes to the log file.
+    /// Lets the parent end well, with this line on standard output; from here on there is no terminal.
     ///
     /// # Errors
     /// Standard descriptors that cannot be replaced.
     pub fn ready(&self, line: &str) -> Result<(), Failure> {
-        process::log_with_time();
         // A daemon must not keep a filesystem busy that it happened to be started in.
         std::env::set_current_dir("/").map_err(|error| Failure::path(Path::new("/"), error))?;
         self.tell(&Told::Ready(line.to_owned()));
         let null = Path::new("/dev/null");
         let nothing = File::options().read(true).write(true).open(null).map_err(|error| Failure::path(null, error))?;
-        let log = self.log.get().unwrap_or(&nothing);
+        let fail = |to: RawFd, error: io::Error| Failure::new(format!("descriptor {to}: {error}"));
+        let log = logs::leave_standard_error().map_err(|error| fail(libc::STDERR_FILENO, error))?;
+        let log = log.as_ref().unwrap_or(&nothing);
         for (from, to) in [(&nothing, libc::STDIN_FILENO), (&nothing, libc::STDOUT_FILENO), (log, libc::STDERR_FILENO)]
         {
-            replace(from, to).map_err(|error| Failure::new(format!("descriptor {to}: {error}")))?;
+            replace(from, to).map_err(|error| fail(to, error))?;
         }
         Ok(())
     }
@@ -133,19 +132,4 @@ impl Readiness {
 fn replace(from: &File, to: RawFd) -> io::Result<()> {
     // SAFETY: both are open, and standard descriptors belong to nobody who could still close them.
     if unsafe { libc::dup2(from.as_raw_fd(), to) } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// Opens a log to append to, for the user alone, one that has grown beyond 8 MiB being moved to `NAME.old` before.
-fn open_log(path: &Path) -> Result<File, Failure> {
-    const LARGE: u64 = 8 << 20;
-    let fail = |error: io::Error| Failure::path(path, error);
-    if let Some(dir) = path.parent() {
-        super::session::make_private_dir(dir)?;
-    }
-    if fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() > LARGE) {
-        let mut old = path.as_os_str().to_owned();
-        old.push(".old");
-        fs::rename(path, PathBuf::from(old)).map_err(fail)?;
-    }
-    File::options().create(true).append(true).mode(0o600).open(path).map_err(fail)
 }

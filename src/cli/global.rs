@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::failure::{Failure, Kind, shown_path};
 use super::location::{Location, Remote};
+use super::logs::{Format, parse_filter};
 use super::output::Style;
 use super::password::Source;
 use crate::base::environment::{Variables, user_dir};
@@ -48,6 +49,9 @@ pub struct Global {
     /// Look for profiles in this file alone [env: SNAPFOLD_CONFIG]
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
+    /// The name of the command.
+    #[arg(skip)]
+    pub command: String,
     /// The profile that was named.
     #[arg(skip)]
     pub found: Option<Box<Found>>,
@@ -66,6 +70,21 @@ pub struct Global {
     /// Say more on standard error; twice for even more
     #[arg(long, short = 'v', global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
+    /// Log to a file, or to `journald`, or to `stderr` alone [env: SNAPFOLD_LOG_TO]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE|journald|stderr",
+        visible_alias = "log-file",
+        value_hint = ValueHint::FilePath
+    )]
+    pub log_to: Option<PathBuf>,
+    /// How lines of the log look [env: SNAPFOLD_LOG_FORMAT]
+    #[arg(long, global = true, value_name = "FORMAT", value_enum)]
+    pub log_format: Option<Format>,
+    /// What is logged: `debug`, or `warn,snapfold::repo=trace` [env: SNAPFOLD_LOG]
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = parse_filter)]
+    pub log_level: Option<String>,
     #[command(flatten)]
     pub remote: Remote,
 }

@@ -35,7 +35,7 @@ impl From<ConfigError> for Failure {
 }
 
 /// Options of which one is enough, with the variables that go before a profile.
-const ALTERNATIVES: [(&[&str], &[&str]); 8] = [
+const ALTERNATIVES: [(&[&str], &[&str]); 11] = [
     (&["repository", "repository-file"], &["SNAPFOLD_REPOSITORY", "SNAPFOLD_REPOSITORY_FILE"]),
     (
         &["password-file", "password-command"],
@@ -48,6 +48,9 @@ const ALTERNATIVES: [(&[&str], &[&str]); 8] = [
     ),
     (&["cacert"], &["SNAPFOLD_CACERT"]),
     (&["cache-dir"], &["SNAPFOLD_CACHE_DIR"]),
+    (&["log-to"], &["SNAPFOLD_LOG_TO"]),
+    (&["log-format"], &["SNAPFOLD_LOG_FORMAT"]),
+    (&["log-level"], &["SNAPFOLD_LOG"]),
     (&["sources", "stdin", "files-from", "files-from-verbatim", "files-from-raw", "stdin-from-command"], &[]),
     (&["read-data", "read-data-subset"], &[]),
 ];
@@ -56,7 +59,9 @@ const ALTERNATIVES: [(&[&str], &[&str]); 8] = [
 pub fn parse(args: &[OsString], var: Variables<'_>) -> Result<Cli, Refusal> {
     let command = Cli::command();
     let matches = command.clone().try_get_matches_from(args).map_err(Refusal::Usage)?;
-    let given = read(&command, &matches)?;
+    let mut given = read(&command, &matches)?;
+    let name = matches.subcommand_name().unwrap_or_default().to_owned();
+    given.global.command.clone_from(&name);
     let Some(found) = chosen(&given, var)? else {
         return match &given.global.tier {
             Some(_) => Err(Failure::new("--tier is a tier of a profile: use it with --profile").into()),
@@ -65,16 +70,16 @@ pub fn parse(args: &[OsString], var: Variables<'_>) -> Result<Cli, Refusal> {
     };
     let tier = given.global.tier.clone();
     check_tier(&found, tier.as_deref())?;
-    let name = matches.subcommand_name().unwrap_or_default();
-    let settings = effective(&found, name, tier.as_deref(), &matches, var);
-    judge(&command, &found, name, &settings)?;
-    let command = with_defaults(command, name, &settings, var);
+    let settings = effective(&found, &name, tier.as_deref(), &matches, var);
+    judge(&command, &found, &name, &settings)?;
+    let command = with_defaults(command, &name, &settings, var);
     let matches = command.clone().try_get_matches_from(args).map_err(Refusal::Usage)?;
     let mut cli = read(&command, &matches)?;
     let own = found.profile.s3.as_ref();
     let of_tier = tier.as_ref().and_then(|tier| found.profile.tier.get(tier));
     cli.global.from_keys = keys(own, var);
     cli.global.remote.keys = of_tier.map_or_else(|| keys(own, var), |tier| keys(tier.s3.as_ref().or(own), var));
+    cli.global.command = name;
     cli.global.found = Some(Box::new(found));
     Ok(cli)
 }

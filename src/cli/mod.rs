@@ -26,6 +26,7 @@ mod key;
 mod key_file;
 mod layers;
 mod location;
+mod logs;
 mod ls;
 mod mount;
 mod mountpoint;
@@ -88,8 +89,8 @@ Environment:
          where caches are kept, and stages with their logs
   SNAPFOLD_PROFILE, SNAPFOLD_CONFIG
          the profile that says what neither flags nor variables do, and the file it is in
-  SNAPFOLD_LOG
-         what is logged, as in `debug` or `snapfold::repo=trace`
+  SNAPFOLD_LOG_TO, SNAPFOLD_LOG_FORMAT, SNAPFOLD_LOG
+         where lines are logged to, how they look, and which: `debug`, or `warn,snapfold::repo=trace`
 
 A flag goes before the environment, and that before a profile.
 
@@ -122,7 +123,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(init::Init),
-    Backup(backup::Backup),
+    Backup(Box<backup::Backup>),
     Mount(mount::Mount),
     Umount(umount::Umount),
     Stage(stage::Stage),
@@ -178,17 +179,20 @@ pub fn main() -> ExitCode {
         }
     };
     process::tell_panics(cli.global.json);
-    process::start_log(cli.global.verbose);
-    process::raise_file_limit();
     process::give_memory_back();
     let json = cli.global.json;
-    match run(cli) {
-        Ok(done) => ExitCode::from(done.code()),
+    let log = logs::settings(&cli.global, &crate::base::environment::variable).and_then(logs::start);
+    process::raise_file_limit();
+    let command = cli.global.command.clone();
+    let code = match log.and_then(|()| run(cli)) {
+        Ok(done) => done.code(),
         Err(failure) => {
-            failure.tell(json);
-            ExitCode::from(failure.kind.code())
+            logs::tell_end(&failure, json);
+            failure.kind.code()
         }
-    }
+    };
+    log::info!(target: logs::TOLD, "snapfold {command}: exit code {code}");
+    ExitCode::from(code)
 }
 
 fn run(cli: Cli) -> Result<Done, Failure> {
@@ -283,7 +287,7 @@ mod tests {
             "backup --stdin --stdin-filename x.sql",
             "backup --files-from - --files-from-raw x",
             "mount /mnt",
-            "mount latest:/etc /mnt --foreground --allow-other --owner 0:0 --threads 4 --log-file l",
+            "mount latest:/etc /mnt --foreground --allow-other --owner 0:0 --threads 4 --log-to l",
             "stage /mnt --from latest~2:/a --tag t --host h --time @5 --path /p --spool s",
             "stage --resume 1a2b /mnt",
             "umount /mnt",
@@ -326,6 +330,8 @@ mod tests {
             "repair snapshots latest --host h --yes --forget",
             "cache --cleanup",
             "ls --no-cache --jobs 2 --limit-upload 1M --limit-download 2M --retry 5 --cacert c",
+            "--log-to journald --log-format json --log-level warn,snapfold::repo=trace ls",
+            "mount --log-file l /mnt",
             "config check",
             "run web --resume",
             "drill latest --sample 5% --scratch /tmp --verify-command true --verify-timeout 5m --target-time 4h",
@@ -389,6 +395,8 @@ mod tests {
             "prune --grace 5",
             "prune --max-unused 101%",
             "snapshots -q -v",
+            "snapshots --log-level loud",
+            "snapshots --log-format xml",
         ] {
             assert!(parse(&format!("snapfold {line}")).is_err(), "{line}");
         }

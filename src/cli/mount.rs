@@ -33,7 +33,7 @@ use crate::view::browse::Owners;
 /// there, and a daemon serves it until it is unmounted by `snapfold umount`,
 /// `umount` or `fusermount3 -u`, or ended by SIGTERM. What goes wrong later is
 /// in the daemon's log: mount.log in SNAPFOLD_STATE_DIR (~/.local/state/snapfold),
-/// unless --log-file says otherwise.
+/// unless --log-to says otherwise.
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,
@@ -76,10 +76,7 @@ impl Mount {
         if self.flags.foreground {
             return self.serve(&mut session, snapshot.as_deref(), point, None);
         }
-        let log = match &self.flags.log_file {
-            Some(log) => super::args::absolute(log)?,
-            None => session.state_dir()?.join("mount.log"),
-        };
+        let log = session.state_dir()?.join("mount.log");
         match daemon::split()? {
             Side::Parent => Ok(Done::Whole),
             Side::Child(readiness) => daemon::finish(readiness, &log, |readiness| {

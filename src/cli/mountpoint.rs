@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueHint};
+use clap::Args;
 
 use super::failure::{Failure, shown_path};
 use super::location::Location;
@@ -13,7 +13,7 @@ use crate::mount::{MountError, check_mountpoint};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "How to mount")]
 pub struct MountFlags {
-    /// Stay in the foreground, and log to standard error
+    /// Stay in the foreground
     #[arg(long)]
     pub foreground: bool,
     /// Let other users in, as far as modes and owners permit them
@@ -22,9 +22,6 @@ pub struct MountFlags {
     /// Threads that serve requests
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
-    /// Log to this file, once in the background
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub log_file: Option<PathBuf>,
 }
 
 impl MountFlags {

@@ -1,25 +1,13 @@
-//! What the process needs before any command runs: room for open files, memory that is given back, a log, and one line
-//! instead of a panic's message. Knows nothing of commands.
+//! What the process needs before any command runs: room for open files, memory that is given back, and one line instead
+//! of a panic's message. Knows nothing of commands.
 
-use std::io::{self, Write};
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use env_logger::{Builder, Target, WriteStyle};
-use log::{Level, LevelFilter};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::failure::Failure;
-use super::output::one_line;
-use super::progress;
-
-/// Whether log lines carry a time: those of daemons do.
-static WITH_TIME: AtomicBool = AtomicBool::new(false);
-
-/// From now on log lines carry a time.
-pub fn log_with_time() {
-    WITH_TIME.store(true, Ordering::Relaxed);
-}
+use super::logs;
 
 /// Lets the process open as many files as it may: RocksDB and deep trees want many.
 pub fn raise_file_limit() {
@@ -42,71 +30,13 @@ pub fn give_memory_back() {
     let _is_taken = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10) };
 }
 
-/// Log lines to standard error: warnings, and more as `verbose` (or SNAPFOLD_LOG, in env_logger's syntax) asks for.
-pub fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => LevelFilter::Warn,
-        1 => LevelFilter::Info,
-        2 => LevelFilter::Debug,
-        _ => LevelFilter::Trace,
-    };
-    let mut builder = Builder::new();
-    // What libraries have to say is for those who ask.
-    builder.filter_level(level.min(LevelFilter::Warn)).filter_module("snapfold", level.max(LevelFilter::Info));
-    builder.filter_module("requests", level);
-    // Logs as an error what it returns as one, at every try.
-    builder.filter_module("rustls_platform_verifier", LevelFilter::Off);
-    if let Ok(filters) = std::env::var("SNAPFOLD_LOG") {
-        builder.parse_filters(&filters);
-    }
-    builder.write_style(WriteStyle::Never).target(Target::Pipe(Box::new(AboveBar(Vec::new()))));
-    builder.format(move |buffer, record| {
-        if WITH_TIME.load(Ordering::Relaxed) {
-            write!(buffer, "{} ", buffer.timestamp_millis())?;
-        } else if record.level() > level && record.level() == Level::Info {
-            // A daemon's log tells what a terminal need not.
-            return Ok(());
-        }
-        let level = match record.level() {
-            Level::Error => "error",
-            Level::Warn => "warning",
-            Level::Info => "info",
-            Level::Debug => "debug",
-            Level::Trace => "trace",
-        };
-        writeln!(buffer, "{level}: {}", one_line(&record.args().to_string()))
-    });
-    if let Err(error) = builder.try_init() {
-        // A log that some other part of this process has set up serves as well.
-        log::debug!("log: {error}");
-    }
-}
-
-/// Standard error, line by line, above a progress bar.
-struct AboveBar(Vec<u8>);
-
-impl Write for AboveBar {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.extend_from_slice(bytes);
-        if self.0.ends_with(b"\n") {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let line = std::mem::take(&mut self.0);
-        if line.is_empty() { Ok(()) } else { progress::write_above(&line) }
-    }
-}
-
 /// A bug ends the program with one line that says what to report. Nothing that was acknowledged is lost by it: the
 /// repository and stages are made for worse.
 pub fn tell_panics(json: bool) {
     std::panic::set_hook(Box::new(move |info| {
         static TOLD: AtomicBool = AtomicBool::new(false);
         if !TOLD.swap(true, Ordering::SeqCst) {
-            panic_failure(info).tell(json);
+            logs::tell_end(&panic_failure(info), json);
             log::debug!("{}", std::backtrace::Backtrace::force_capture());
         }
         // Other threads may hold anything: no destructor runs.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::logs;
 use super::output::{self, Object, Style, one_line, shown, shown_duration};
 use super::signals;
 use crate::base::units::format_size;
@@ -155,19 +156,21 @@ impl Monitor for Progress {
 
     fn problem(&self, problem: Problem) {
         self.shared.problems.fetch_add(1, Ordering::Relaxed);
-        let line = if self.shared.style.json {
+        let text = format!("{}: {}", shown(&problem.path), one_line(&problem.message));
+        if self.shared.style.json {
+            log::warn!(target: logs::TOLD, "{text}");
             let error: serde_json::Value = Object::new().put("message", problem.message.as_str()).into();
             let object = Object::message("error").put("error", error).put("during", self.shared.measure.doing).text(
                 "item",
                 "item_hex",
                 &problem.path,
             );
-            serde_json::to_string(&object).unwrap_or_default()
+            let line = serde_json::to_string(&object).unwrap_or_default();
+            // Standard error may be closed; the problem is counted and the exit code tells of it.
+            let _nobody_listens = write_above(format!("{line}\n").as_bytes());
         } else {
-            format!("warning: {}: {}", shown(&problem.path), one_line(&problem.message))
-        };
-        // Standard error may be closed; the problem is counted and the exit code tells of it.
-        let _nobody_listens = write_above(format!("{line}\n").as_bytes());
+            log::warn!("{text}");
+        }
     }
 
     fn interrupted(&self) -> bool {

@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::failure::{Done, Failure, Kind};
+use super::logs;
 use super::output::{Out, Table, plural, shown, shown_duration};
 use super::session::Session;
 use super::signals;
@@ -54,13 +55,17 @@ impl Run {
         })?;
         let launcher = Launcher::new(found)?;
         let style = session.style();
-        let mut each = |record: &StepRecord| log::info!("{}: {}", record.step, record.outcome.word());
+        let mut each = |record: &StepRecord| match &record.message {
+            Some(message) => log::info!("{}: {}: {message}", record.step, record.outcome.word()),
+            None => log::info!("{}: {}", record.step, record.outcome.word()),
+        };
         let job = Job {
             name: &found.name,
             profile: &found.profile,
             history: &history,
             launch: &|args, tier| launcher.command(args, tier),
             stop: &signals::asked,
+            begun: &|run_id| logs::belong_to(&found.name, run_id),
             each: &mut each,
         };
         let record = run::run(job, self.resume).map_err(fail)?;
@@ -107,6 +112,10 @@ impl Launcher {
     pub fn command(&self, args: &[&str], tier: Option<&str>) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.fixed).args(["--json", "--quiet"]);
+        if args.first() != Some(&"run") {
+            // What it logs, its caller logs, with whose it is; a run has a log of its own.
+            command.args(logs::flags_of_a_step());
+        }
         if let Some(tier) = tier {
             command.args(["--tier", tier]);
         }

@@ -101,10 +101,7 @@ impl Stage {
         if self.flags.foreground {
             return self.serve(&mut session, resumed, point, None);
         }
-        let log = match &self.flags.log_file {
-            Some(log) => args::absolute(log)?,
-            None => session.state_dir()?.join("stage.log"),
-        };
+        let log = session.state_dir()?.join("stage.log");
         match daemon::split()? {
             Side::Parent => Ok(Done::Whole),
             Side::Child(readiness) => {

@@ -6,6 +6,8 @@ pub mod health;
 pub mod history;
 pub mod hooks;
 mod http;
+pub mod journal;
+pub mod log_file;
 pub mod profile;
 pub mod run;
 mod said;

@@ -17,6 +17,7 @@ mod hooks;
 mod keys;
 mod kill;
 mod linux;
+mod logs;
 mod mount;
 mod oddities;
 mod outage;

@@ -104,8 +104,10 @@ impl ConfigFile {
             if !PATHS.contains(&&*setting.option) {
                 continue;
             }
-            let standing =
-                |value: &&String| !(value.starts_with('/') || value.starts_with("~/") || value.contains(':'));
+            let is_word = |value: &str| setting.option == "log-to" && ["journald", "stderr"].contains(&value);
+            let standing = |value: &&String| {
+                !(value.starts_with('/') || value.starts_with("~/") || value.contains(':') || is_word(value))
+            };
             if let Some(value) = setting.values.iter().find(standing) {
                 let key: Vec<&str> = ["profile", name].into_iter().chain(setting.key.iter().map(|s| &**s)).collect();
                 return Err(self.mistake(&key, format!("not a path from the root or from ~/: {value:?}")));
@@ -189,6 +191,7 @@ mod tests {
             ("repository = \"/a\"\nrepository-file = \"/b\"", 3, "one is enough"),
             ("password-file = \"/a\"\npassword-command = \"b\"", 3, "one is enough"),
             ("repository = \"relative\"", 2, "not a path from the root"),
+            ("log-to = \"journal\"", 2, "not a path from the root"),
             ("backup.sources = [\"/a\",\n \"b\"]", 2, "not a path from the root"),
             ("[profile.p.tier.x]\nkeep-last = 1", 2, "needs a repository"),
             ("s3.access-key-id = \"x\"", 2, "needs a secret"),
@@ -210,6 +213,9 @@ mod tests {
             let error = ConfigFile::parse("f".into(), format!("[profile.p]\n{text}\n")).unwrap_err();
             assert_eq!(error.line, Some(line), "{text}: {error}");
             assert!(error.what.contains(says) && !error.what.contains("hunter2"), "{text}: {error}");
+        }
+        for log in ["journald", "stderr", "~/log", "/log"] {
+            assert!(ConfigFile::parse("f".into(), format!("[profile.p]\nlog-to = {log:?}\n")).is_ok(), "{log}");
         }
         assert!(ConfigFile::parse("f".into(), "[profile.\"a/b\"]".to_owned()).is_err());
     }

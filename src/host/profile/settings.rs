@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Profile;
 
 /// Options of every command that a profile or a tier may set, by their names.
-pub const ACCESS: [&str; 12] = [
+pub const ACCESS: [&str; 15] = [
     "repository",
     "repository-file",
     "password-file",
@@ -20,10 +20,13 @@ pub const ACCESS: [&str; 12] = [
     "retry",
     "no-cache",
     "cache-size",
+    "log-to",
+    "log-format",
+    "log-level",
 ];
 
 /// Options whose values are paths, or locations that may be.
-pub const PATHS: [&str; 14] = [
+pub const PATHS: [&str; 15] = [
     "repository",
     "repository-file",
     "from-repository",
@@ -38,6 +41,7 @@ pub const PATHS: [&str; 14] = [
     "files-from-raw",
     "exclude-file",
     "scratch",
+    "log-to",
 ];
 
 /// An option, and what the profile sets it to.

@@ -25,6 +25,8 @@ pub struct Job<'a> {
     pub launch: &'a dyn Fn(&[&str], Option<&str>) -> Command,
     /// Whether to stop.
     pub stop: &'a dyn Fn() -> bool,
+    /// Told the run's id before anything is done.
+    pub begun: &'a dyn Fn(&str),
     /// Told of each step when it has ended.
     pub each: &'a mut dyn FnMut(&StepRecord),
 }
@@ -54,7 +56,8 @@ pub fn run(job: Job<'_>, resume: bool) -> io::Result<RunRecord> {
     let (record, done) = match left {
         Some(left) if resume => {
             let (done, again): (Vec<_>, Vec<_>) = left.steps.into_iter().partition(|step| step.outcome.is_done());
-            log::info!("run {} goes on: {} steps are done, {} are not", left.run_id, done.len(), again.len());
+            (job.begun)(&left.run_id);
+            log::info!("it goes on: {} steps are done, {} are not", done.len(), again.len());
             (
                 RunRecord {
                     steps: Vec::new(),
@@ -71,19 +74,22 @@ pub fn run(job: Job<'_>, resume: bool) -> io::Result<RunRecord> {
         Some(left) => {
             // Nobody saw its end; it is history now.
             job.history.add(&RunRecord { outcome: Outcome::Interrupted, ..left })?;
-            (fresh(job.name, now), Vec::new())
+            (fresh(&job, now), Vec::new())
         }
-        None => (fresh(job.name, now), Vec::new()),
+        None => (fresh(&job, now), Vec::new()),
     };
     let mut run = Run { job, record, outcomes: BTreeMap::new(), fatal: None };
     run.go(&done)?;
     Ok(run.record)
 }
 
-fn fresh(name: &str, now: Timestamp) -> RunRecord {
+fn fresh(job: &Job<'_>, now: Timestamp) -> RunRecord {
+    let run_id = format!("{}-{}", now.strftime("%Y%m%dT%H%M%SZ"), std::process::id());
+    (job.begun)(&run_id);
+    log::info!("it begins");
     RunRecord {
-        profile: name.to_owned(),
-        run_id: format!("{}-{}", now.strftime("%Y%m%dT%H%M%SZ"), std::process::id()),
+        profile: job.name.to_owned(),
+        run_id,
         started: now,
         ended: now,
         outcome: Outcome::Interrupted,
@@ -120,6 +126,7 @@ impl Run<'_> {
             self.job.history.keep_current(&self.record)?;
         }
         self.end(cancelled);
+        log::info!("it has ended: {}", self.record.outcome.word());
         if self.record.outcome == Outcome::Interrupted {
             // It may be gone on with.
             return self.job.history.keep_current(&self.record);

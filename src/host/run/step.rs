@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use log::Level;
 use serde_json::{Map, Value};
 
 use super::{Job, record, sources};
@@ -84,15 +85,13 @@ fn spawn(job: &Job<'_>, step: &Step, args: &[&str], tier: Option<&str>) -> StepR
         Stream::Out => said = summary(line).unwrap_or_else(|| said.take()),
         Stream::Err => match exit_error(line) {
             Some(message) => failure = Some(message),
-            None => match line.strip_prefix("warning: ") {
-                Some(warning) => {
-                    log::warn!("{step}: {warning}");
-                    if warnings.len() < MOST_WARNINGS {
-                        warnings.push(warning.to_owned());
-                    }
+            None => {
+                let (level, text) = leveled(line);
+                log::log!(level, "{step}: {text}");
+                if level == Level::Warn && warnings.len() < MOST_WARNINGS {
+                    warnings.push(text);
                 }
-                None => log::info!("{step}: {line}"),
-            },
+            }
         },
     };
     let (outcome, message) = match child::run(&mut (job.launch)(args, tier), how, &mut each) {
@@ -122,6 +121,23 @@ fn summary(line: &str) -> Option<Value> {
     Some(Value::Object(scalars.collect::<Map<_, _>>()))
 }
 
+/// A line of a step's log, or a path that it could not deal with.
+fn leveled(line: &str) -> (Level, String) {
+    let problem = serde_json::from_str::<Value>(line).ok().filter(|value| value["message_type"] == "error");
+    if let Some((item, message)) =
+        problem.as_ref().and_then(|it| Some((it["item"].as_str()?, it["error"]["message"].as_str()?)))
+    {
+        return (Level::Warn, format!("{item}: {message}"));
+    }
+    let levels = [("error", Level::Error), ("warning", Level::Warn), ("debug", Level::Debug), ("trace", Level::Trace)];
+    for (word, level) in levels {
+        if let Some(text) = line.strip_prefix(word).and_then(|rest| rest.strip_prefix(": ")) {
+            return (level, text.to_owned());
+        }
+    }
+    (Level::Info, line.strip_prefix("info: ").unwrap_or(line).to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,5 +148,9 @@ mod tests {
         let said = summary(r#"{"message_type":"summary","files":1,"list":[1],"id":"a"}"#).unwrap();
         assert_eq!(said, serde_json::json!({"files": 1, "id": "a"}));
         assert_eq!(summary("[]"), None);
+        assert_eq!(leveled("warning: x: y"), (Level::Warn, "x: y".into()));
+        assert_eq!(leveled("warnings"), (Level::Info, "warnings".into()));
+        let problem = r#"{"message_type":"error","error":{"message":"gone"},"during":"backing up","item":"/a"}"#;
+        assert_eq!(leveled(problem), (Level::Warn, "/a: gone".into()));
     }
 }

@@ -1,5 +1,6 @@
 //! A server on the loopback that remembers what it is asked and answers as the address says: `/500` with that status,
-//! `/flaky/N` N times with 503 and then well, `/hang` never, `/refuse` as services do that refuse with a good status.
+//! `/flaky/N` N times with 503 and then well, `/hang` never, `/refuse` as services do that refuse with a good status,
+//! `/redirect/X` with the way to `/moved/X`.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -75,10 +76,12 @@ fn serve(stream: TcpStream, all: &Mutex<Vec<Asked>>) {
             }
             ["500", ..] => ("500 Internal Server Error", ""),
             ["flaky", times] if before < times.parse().expect("a number") => ("503 Service Unavailable", ""),
+            ["redirect", to] => ("307 Temporary Redirect", to),
             ["refuse", ..] => ("200 OK", r#"{"errcode":93000,"errmsg":"no such robot"}"#),
             _ => ("200 OK", "ok"),
         };
-        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let location = if status.starts_with("307") { format!("Location: /moved/{body}\r\n") } else { String::new() };
+        let answer = format!("HTTP/1.1 {status}\r\n{location}Content-Length: {}\r\n\r\n{body}", body.len());
         if stream.write_all(answer.as_bytes()).is_err() {
             return;
         }
