@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
@@ -18,7 +17,7 @@ use super::session::Session;
 use super::signals;
 use crate::base::units::{format_size, parse_size};
 use crate::base::{Counter, ObjectId, files};
-use crate::host::child::{self, Ended, How, Stream};
+use crate::host::shell::{self, Why};
 use crate::host::value::Span;
 use crate::ops::{self, DrillReport, DrillRequest, Sample};
 
@@ -188,32 +187,14 @@ impl Drill {
     /// # Errors
     /// A command that says that it is of no use, or does not end.
     fn verify(&self, command: &OsString, dir: &Path) -> Result<(), Failure> {
-        let mut shell = Command::new("/bin/sh");
-        shell.arg("-c").arg(command).current_dir(dir).env("SNAPFOLD_DRILL_DIR", dir);
-        let how = How {
-            input: Vec::new(),
-            timeout: Some(self.verify_timeout),
-            longest_line: 2000,
-            nice: 0,
-            stop: &signals::asked,
-        };
-        let mut last = String::new();
-        let mut each = |stream, line: &str| {
-            log::info!("verify command: {line}");
-            if stream == Stream::Err && !line.trim().is_empty() {
-                last = format!(": {line}");
+        let mut shell = shell::shell(command);
+        shell.current_dir(dir).env("SNAPFOLD_DRILL_DIR", dir);
+        shell::run(&mut shell, "verify command", Vec::new(), self.verify_timeout, &signals::asked).map_err(|why| {
+            match why {
+                Why::Stopped => signals::interrupted(),
+                why => Failure::new(format!("verify command: {why}")),
             }
-        };
-        let ended = child::run(&mut shell, how, &mut each);
-        match ended.map_err(|error| Failure::new(format!("verify command: cannot be started: {error}")))? {
-            Ended::Itself(status) if status.success() => Ok(()),
-            Ended::Itself(status) => Err(Failure::new(format!("verify command: failed with {status}{last}"))),
-            Ended::TimedOut => {
-                let seconds = self.verify_timeout.as_secs_f64();
-                Err(Failure::new(format!("verify command: was ended after {seconds} s{last}")))
-            }
-            Ended::Stopped => Err(signals::interrupted()),
-        }
+        })
     }
 
     fn lines(&self, report: &DrillReport, id: &str, verified: bool) -> Vec<String> {

@@ -13,4 +13,5 @@ pub mod run;
 mod said;
 pub mod schedule;
 pub mod serve;
+pub mod shell;
 pub mod value;

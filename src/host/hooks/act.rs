@@ -8,16 +8,13 @@ use serde_json::{Value, json};
 
 use super::{Address, Event, Gotify, Hook, Mail, Webhook};
 use crate::base::environment::{in_home, variable};
-use crate::host::child::{self, Ended, How, Stream};
 use crate::host::http::{self, Request};
+use crate::host::shell::{self, cut};
 use crate::host::value::{List, Secret};
 
 /// How long an action may take unless its hook says so.
 const COMMAND: Duration = Duration::from_secs(600);
 const REQUEST: Duration = Duration::from_secs(30);
-/// So much of a command's output gets into the log, and no line longer than this.
-const MOST_LINES: usize = 200;
-const LONGEST_LINE: usize = 2000;
 /// Discord takes no longer message.
 const LONGEST_MESSAGE: usize = 1900;
 
@@ -33,9 +30,7 @@ pub fn act(hook: &Hook, event: &Event, stop: &dyn Fn() -> bool) -> Result<(), St
         answered(&http::send(&posted(url, &body), patience)?)
     };
     if let Some(command) = &hook.command {
-        let mut shell = Command::new("/bin/sh");
-        shell.arg("-c").arg(command);
-        return run(shell, hook, event, event_json(event), stop);
+        return run(shell::shell(command), hook, event, event_json(event), stop);
     }
     if let Some(mail) = &hook.mail {
         return send_mail(mail, hook, event, stop);
@@ -78,26 +73,8 @@ fn run(
     stop: &dyn Fn() -> bool,
 ) -> Result<(), String> {
     let timeout = hook.timeout.map_or(COMMAND, |span| span.0);
-    let how = How { input, timeout: Some(timeout), longest_line: LONGEST_LINE, nice: 0, stop };
-    let (mut lines, mut last) = (0, String::new());
-    let mut each = |stream, line: &str| {
-        lines += 1;
-        match lines {
-            0..=MOST_LINES => log::info!("hook {}: {line}", hook.title()),
-            _ if lines == MOST_LINES + 1 => log::warn!("hook {}: the rest of its output is left out", hook.title()),
-            _ => {}
-        }
-        if stream == Stream::Err && !line.trim().is_empty() {
-            last = format!(": {}", cut(line.trim(), 300));
-        }
-    };
-    match child::run(command.envs(event.variables()), how, &mut each) {
-        Err(error) => Err(format!("cannot be started: {error}")),
-        Ok(Ended::Itself(status)) if status.success() => Ok(()),
-        Ok(Ended::Itself(status)) => Err(format!("failed with {status}{last}")),
-        Ok(Ended::TimedOut) => Err(format!("was ended after {} s{last}", timeout.as_secs_f64())),
-        Ok(Ended::Stopped) => Err("was interrupted".to_owned()),
-    }
+    let title = format!("hook {}", hook.title());
+    shell::run(command.envs(event.variables()), &title, input, timeout, stop).map_err(|why| why.to_string())
 }
 
 /// The value, or the first line of a file.
@@ -190,14 +167,6 @@ fn letter(mail: &Mail, event: &Event) -> String {
         line(&to.join(", ")),
         line(&subject),
     )
-}
-
-/// The beginning of a text.
-fn cut(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        Some((at, _)) => format!("{}...", &text[..at]),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]
