@@ -49,7 +49,8 @@ impl Repository {
         read_pack_entry(self, pack.id, pack.size)
     }
 
-    /// Reads a whole pack and calls `each` with those of its chunks that are wanted, block by block.
+    /// Reads a whole pack and calls `each` with those of its chunks that are wanted, block by block. Where any of them
+    /// is damaged the pack is read by its parity, and `each` may get chunks a second time.
     ///
     /// # Errors
     /// `Damaged` when any of them is not what its id says; failures of the store; what `each` returns.
@@ -60,9 +61,23 @@ impl Repository {
         mut each: impl FnMut(Class, &[u8]) -> Result<(), RepoError>,
     ) -> Result<(), RepoError> {
         let name = ObjectName::new(Kind::Pack, id);
+        let bytes = self.store().get(&name).map_err(RepoError::from);
+        match bytes.and_then(|bytes| self.chunks_of_bytes(id, &bytes, wanted, &mut each)) {
+            Err(error) if error.is_rot() => self.chunks_of_bytes(id, &self.cured(&name, error)?, wanted, &mut each),
+            other => other,
+        }
+    }
+
+    fn chunks_of_bytes(
+        &self,
+        id: PackId,
+        bytes: &[u8],
+        wanted: &BTreeSet<ChunkId>,
+        each: &mut impl FnMut(Class, &[u8]) -> Result<(), RepoError>,
+    ) -> Result<(), RepoError> {
+        let name = ObjectName::new(Kind::Pack, id);
         let damaged = |what: String| RepoError::damaged(&name, what);
-        let bytes = self.store().get(&name)?;
-        let entry = pack::read_entry(self.keys(), &self.id(), id, &bytes).map_err(damaged)?;
+        let entry = pack::read_entry(self.keys(), &self.id(), id, bytes).map_err(damaged)?;
         let key = self.keys().unwrap(&entry.envelope).map_err(|error| key_error(&name, error))?;
         let (mut start, mut sealed, mut plain) = (pack::HEADER, Vec::new(), Vec::new());
         for (ordinal, block) in (0..).zip(&entry.blocks) {

@@ -85,6 +85,42 @@ fn what_is_young_is_not_condemned() {
 }
 
 #[test]
+fn a_pack_that_rotted_is_repacked_by_its_parity_and_kept_without() {
+    for parity in [None, Some(5)] {
+        let yard = Yard::with_parity(parity);
+        let repo = yard.host("a");
+        let first = yard.backup(&repo, &files(1..40));
+        let kept = files((1..40).filter(|seed| seed % 5 == 0));
+        let second = yard.backup(&repo, &kept);
+        repo.forget(&first).unwrap();
+        yard.store.advance(2 * DAY);
+        let request = prune_request(DAY, 0.0);
+        let before: Vec<_> = yard.plan(&repo, request).of(Role::Repack).map(|pack| pack.stored.id).collect();
+        for id in &before {
+            // A bit in each of ten places: fewer than parity mends, and more than blocks that are not needed.
+            yard.store.tamper(&ObjectName::new(Kind::Pack, id), |mut bytes| {
+                let len = bytes.len();
+                (0..10).for_each(|part| bytes[len * (2 * part + 1) / 20] ^= 1);
+                Some(bytes)
+            });
+        }
+        let plan = yard.prune(&repo, request);
+        let repacked = plan.of(Role::Repack).filter(|pack| before.contains(&pack.stored.id)).count();
+        let noted = repo.take_cured().len();
+        if parity.is_none() {
+            assert!(repacked < before.len() && noted == 0, "{repacked} of {}", before.len());
+            continue;
+        }
+        assert_eq!(repacked, before.len());
+        assert!(noted > 0 && noted <= before.len(), "{noted}");
+        yard.store.advance(2 * DAY);
+        yard.prune(&repo, request);
+        yard.verify(&second, &kept);
+        yard.is_clean();
+    }
+}
+
+#[test]
 fn packs_of_little_use_are_repacked_within_limits() {
     let yard = Yard::new();
     let repo = yard.host("a");

@@ -42,8 +42,13 @@ pub fn prune_request(grace: Duration, max_unused: f64) -> PruneRequest {
 
 impl Yard {
     pub fn new() -> Self {
+        Self::with_parity(None)
+    }
+
+    /// The same, with parity of so many percent.
+    pub fn with_parity(parity: Option<u8>) -> Self {
         let store = Arc::new(MemoryStore::default());
-        let params = Params { pack: 1 << 20, small_block: 64 << 10, ..Params::default() };
+        let params = Params { pack: 1 << 20, small_block: 64 << 10, parity, ..Params::default() };
         Repository::init(store.clone(), b"secret", KdfCost::LEAST, params).unwrap();
         Self { dir: tempfile::tempdir().unwrap(), store }
     }
