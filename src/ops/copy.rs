@@ -10,6 +10,13 @@ use crate::base::{Monitor, Timestamp};
 use crate::repo::{Indexed, Snapshot};
 use crate::tree::{Data, Entries, Entry, Meta, Source, Stored, StoredSource, TreeError};
 
+/// Two repositories are open at once, each with an index of its own, and all of it stays in bounds: what is read of
+/// either is read once and in the order of its tree. The source gives the data as well, and of the target only the
+/// directories of the snapshot before are read.
+const SOURCE_PAGES: u64 = 8 << 20;
+const SOURCE_BLOCKS: u64 = 48 << 20;
+const TARGET_BLOCKS: u64 = 16 << 20;
+
 /// A repository that snapshots are copied to, and what it has of them.
 pub struct CopyTarget {
     repo: Arc<Indexed>,
@@ -43,9 +50,12 @@ fn group(snapshot: &Snapshot) -> (Vec<u8>, Vec<Vec<u8>>) {
 }
 
 impl CopyTarget {
+    /// Has `repo` keep few decoded blocks from now on.
+    ///
     /// # Errors
     /// When the repository cannot be listed or read.
     pub fn open(repo: Arc<Indexed>, monitor: &dyn Monitor) -> Result<Self, OpError> {
+        repo.set_block_cache(TARGET_BLOCKS);
         let catalogue = Catalogue::load(&repo, monitor)?;
         let mut target = Self { repo, there: HashSet::new(), newest: HashMap::new() };
         // In the order of time: the newest of each group stays.
@@ -66,7 +76,7 @@ impl CopyTarget {
     }
 
     /// Copies a snapshot of `from`. Best in the order of time: what did not change since the one before is not read.
-    /// Interrupted and done again, it sends nothing twice.
+    /// Interrupted and done again, it sends nothing twice. Has `from` keep few decoded blocks from now on.
     ///
     /// # Errors
     /// When anything of the snapshot cannot be read: then there is no copy of it. Failures of either repository.
@@ -76,7 +86,8 @@ impl CopyTarget {
         snapshot: &Snapshot,
         monitor: &Arc<dyn Monitor>,
     ) -> Result<Outcome, OpError> {
-        let stored = Stored::new(from.clone(), Stored::PAGE_BUDGET);
+        from.set_block_cache(SOURCE_BLOCKS);
+        let stored = Stored::new(from.clone(), SOURCE_PAGES);
         let source = CopySource { tree: StoredSource::new(&stored, root_of(snapshot)?) };
         let request = BackupRequest {
             time: snapshot.time,

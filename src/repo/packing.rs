@@ -16,9 +16,10 @@ use super::{Class, Indexed, RepoError, parity};
 use crate::base::{Counter, Monitor};
 use crate::store::{Kind, ObjectName};
 
-/// A segment is stored after so many packs, chunks, or that time: what a crash leaves unlisted is bounded.
+/// A segment is stored after so many packs, chunks, or that time: what a crash leaves unlisted is bounded, and so is
+/// what it takes to list them, some 270 bytes of memory for each chunk.
 const SEGMENT_PACKS: usize = 64;
-const SEGMENT_CHUNKS: usize = 256 << 10;
+const SEGMENT_CHUNKS: usize = 128 << 10;
 const SEGMENT_TIME: Duration = Duration::from_secs(60);
 /// Tiny chunks fill a pack by their number: tables stay short.
 const PACK_CHUNKS: usize = 64 << 10;

@@ -221,7 +221,8 @@ impl Db {
         let mut batch = WriteBatch::default();
         let mut value = Vec::new();
         let mut seen = HashSet::new();
-        let mut places = Vec::new();
+        // At its length from the beginning: of a long segment, a second copy while it grows is tens of megabytes.
+        let mut places = Vec::with_capacity(packs.iter().map(PackEntry::chunk_count).sum());
         for pack in packs {
             if !seen.insert(pack.id) || self.has_pack(&pack.id)? {
                 continue;
