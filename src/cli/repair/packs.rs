@@ -88,7 +88,8 @@ fn show_pack(out: &mut Out, style: Style, id: &PackId, pack: &DamagedPack) -> Re
                 .put("blocks", pack.damages.iter().filter_map(|damage| damage.block).collect::<Vec<_>>())
                 .put("chunks_whole", pack.chunks_whole)
                 .put("bytes_whole", pack.bytes_whole)
-                .put("chunks_lost", pack.chunks_lost),
+                .put("chunks_lost", pack.chunks_lost)
+                .put("chunks_elsewhere", pack.chunks_elsewhere),
         );
     }
     let (at, what) = match &pack.damages[..] {
@@ -96,8 +97,13 @@ fn show_pack(out: &mut Out, style: Style, id: &PackId, pack: &DamagedPack) -> Re
         several => (String::new(), format!("damaged in {} places", several.len())),
     };
     let whole = plural(pack.chunks_whole, "chunk", "chunks");
+    let elsewhere = match pack.chunks_elsewhere {
+        0 => String::new(),
+        all if all == pack.chunks_lost => ", all of that in other packs".to_owned(),
+        some => format!(", {some} of them in other packs"),
+    };
     out.line(&format!(
-        "packs/{id}{at}: {what}: {whole} whole, {}; {} lost",
+        "packs/{id}{at}: {what}: {whole} whole, {}; {} lost{elsewhere}",
         format_size(pack.bytes_whole),
         plural(pack.chunks_lost, "chunk", "chunks")
     ))

@@ -13,13 +13,16 @@ use crate::repo::{
 use crate::store::{Kind, ObjectName, StoreError};
 
 /// What is left of a damaged pack.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DamagedPack {
     pub damages: Vec<PackDamage>,
     /// Chunks that can be brought back, and their plaintext bytes.
     pub chunks_whole: u64,
     pub bytes_whole: u64,
+    /// Chunks that cannot be had from it.
     pub chunks_lost: u64,
+    /// Of these, how many another pack has that counts: they are read from there.
+    pub chunks_elsewhere: u64,
 }
 
 /// What is to be done about damaged packs.
@@ -63,10 +66,24 @@ impl PacksPlan {
             monitor.check()?;
             plan.look_at(repo, id)?;
         }
-        // Whatever was found before: they are whole now, or nothing knows of them any more.
-        repo.note_damaged(&LeftOutSet::new(), &|pack| plan.sound.contains(pack) || plan.unknown.contains(pack))?;
+        // Whatever was found of the others before: they are whole now, or nothing knows of them any more.
+        let looked_at =
+            |pack: &PackId| plan.sound.contains(pack) || plan.unknown.contains(pack) || plan.packs.contains_key(pack);
+        repo.note_damaged(&plan.damaged_blocks(), &looked_at)?;
         repo.look_for_lost()?;
+        // What is damaged does not count now: what does is in another pack.
+        for pack in plan.packs.values_mut() {
+            for id in pack.damages.iter().flat_map(|damage| &damage.lost) {
+                pack.chunks_elsewhere += u64::from(repo.contains(id)?);
+            }
+        }
         Ok(plan)
+    }
+
+    fn damaged_blocks(&self) -> LeftOutSet {
+        let blocks = |pack: &DamagedPack| pack.damages.iter().filter_map(|damage| damage.block).collect::<Vec<_>>();
+        let all = self.packs.iter().flat_map(|(id, pack)| blocks(pack).into_iter().map(|block| (*id, block)));
+        all.map(|(pack, block)| LeftOut { pack, block: Some(block) }).collect()
     }
 
     fn look_at(&mut self, repo: &Indexed, id: PackId) -> Result<(), OpError> {
@@ -100,7 +117,7 @@ impl PacksPlan {
             };
             let chunks_lost = damages.iter().map(|damage| damage.lost.len() as u64).sum();
             if best.as_ref().is_none_or(|best| best.chunks_whole < chunks_whole) {
-                best = Some(DamagedPack { damages, chunks_whole, bytes_whole, chunks_lost });
+                best = Some(DamagedPack { damages, chunks_whole, bytes_whole, chunks_lost, chunks_elsewhere: 0 });
             }
         }
         match (best, own) {
@@ -112,7 +129,7 @@ impl PacksPlan {
                     other => other.to_string(),
                 };
                 let damages = vec![PackDamage { block: None, what, lost: Vec::new() }];
-                self.packs.insert(id, DamagedPack { damages, chunks_whole: 0, bytes_whole: 0, chunks_lost: 0 });
+                self.packs.insert(id, DamagedPack { damages, ..DamagedPack::default() });
             }
         }
         Ok(())

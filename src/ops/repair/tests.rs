@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::*;
-use crate::base::{Silent, SnapshotId};
+use crate::base::{ChunkId, PackId, Silent, SnapshotId};
 use crate::ops::fixture::{Place, Watch, let_settle, noise};
-use crate::ops::{CheckRequest, Finding, ReadData, check, list, root_of};
+use crate::ops::{CheckRequest, Finding, OpError, Reached, ReadData, check, list, reach, root_of};
+use crate::repo::{ChunkSink, ChunkSource, Class};
 use crate::tree::{Body, Content};
 
 /// What a snapshot held, by path.
@@ -236,6 +237,47 @@ fn a_damaged_keyslot_is_found_and_can_be_removed() {
         assert_eq!(world.check(), []);
         world.put_back(&good);
     }
+}
+
+#[test]
+fn what_a_damaged_pack_has_lost_is_read_from_another_and_said_to_be_there() {
+    let place = Place::new();
+    let source = place.dir("source");
+    fs::write(source.join("file"), noise(7, 3 << 20)).unwrap();
+    let made = place.backup(&source, None, &Watch::new());
+    let id_of = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().parse::<PackId>().unwrap();
+    let first = place.packs();
+    let largest = first.iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    // A writer that knows of nothing stores all of it once more, as two hosts do that are at it at once.
+    let repo = place.repo.clone();
+    let writer = repo.writer_without(&first.iter().map(id_of).collect(), Arc::new(Silent)).unwrap();
+    let mut again = |id: &ChunkId, _: Reached| {
+        writer.put(Class::Large, &repo.chunk(id)?)?;
+        Ok::<_, OpError>(())
+    };
+    reach(&place.stored(), std::slice::from_ref(&made.root), &mut again, &Silent).unwrap();
+    assert!(writer.finish().unwrap().chunks_new > 3);
+    drop(repo);
+    let mut bytes = fs::read(largest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    write(largest, &bytes);
+
+    let place = place.afresh();
+    let plan = PacksPlan::make(&place.repo, &[id_of(largest)], &Silent).unwrap();
+    let pack = &plan.packs[&id_of(largest)];
+    assert!(pack.chunks_lost > 0 && pack.chunks_elsewhere == pack.chunks_lost, "{pack:?}");
+    let mut read = |id: &ChunkId, _: Reached| {
+        place.repo.chunk(id)?;
+        Ok::<_, OpError>(())
+    };
+    reach(&place.stored(), std::slice::from_ref(&made.root), &mut read, &Silent).unwrap();
+
+    place.packs().iter().filter(|path| !first.contains(path)).for_each(|path| fs::remove_file(path).unwrap());
+    let place = place.afresh();
+    let plan = PacksPlan::make(&place.repo, &[id_of(largest)], &Silent).unwrap();
+    let pack = &plan.packs[&id_of(largest)];
+    assert!(pack.chunks_lost > 0 && pack.chunks_elsewhere == 0, "{pack:?}");
 }
 
 #[test]
