@@ -163,7 +163,7 @@ impl Held {
             };
             let age = put_at.secs.saturating_sub(info.put_at.ok_or_else(no_clock)?.secs);
             if age <= lasts.min(LASTS_MOST) as i64 {
-                return Ok((put_at, Some((by, age.abs() <= 5))));
+                return Ok((put_at, Some((by + &ahead(age, &info.name), age.abs() <= 5))));
             }
             if let Err(error) = self.store.delete(&info.name) {
                 log::debug!("{error}");
@@ -207,6 +207,18 @@ impl Held {
     }
 }
 
+/// What is to be said of one that the store's clock has still to come to. It may be held, if the clock was just set
+/// back; if not, it would last until that time comes.
+fn ahead(age: i64, name: &ObjectName) -> String {
+    match age.checked_neg().filter(|ahead| *ahead > LASTS_MOST as i64) {
+        None => String::new(),
+        Some(ahead) => format!(
+            ", put {} hours ahead of the store's clock: if that is not at work any more, delete {name}",
+            (ahead + 1800) / 3600
+        ),
+    }
+}
+
 fn put(store: &dyn Store, keys: &Keys, repository: &RepositoryId, holder: &Holder) -> Result<ObjectName, RepoError> {
     let mut plain = Vec::new();
     plain.put_bytes(&holder.host[..holder.host.len().min(MAX_TEXT)]);
@@ -229,7 +241,10 @@ fn decode(take: &mut Take<'_>) -> Result<(Holder, u64), Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::KdfCost;
+    use crate::repo::Params;
     use crate::repo::tests::{Place, files};
+    use crate::store::MemoryStore;
 
     fn holder(pid: u32) -> Holder {
         Holder { host: b"host".to_vec(), pid, purpose: "prune".to_owned() }
@@ -247,6 +262,23 @@ mod tests {
         }
         drop(first);
         assert!(files(&place.repo().join("leases")).is_empty());
+        Lease::take(&repository, holder(2)).unwrap();
+    }
+
+    #[test]
+    fn one_from_a_time_to_come_is_named_so_that_it_can_be_deleted() {
+        let store = Arc::new(MemoryStore::default());
+        let repository = Repository::init(store.clone(), b"secret", KdfCost::LEAST, Params::default()).unwrap();
+        // Of a process that was killed while the clock was wrong.
+        let name = put(&*store, repository.keys(), &repository.id(), &holder(1)).unwrap();
+        store.set_back(Duration::from_secs(30 * 3600));
+        match Lease::take(&repository, holder(2)).map(|_| ()) {
+            Err(RepoError::Leased { by }) => {
+                assert!(by.contains("30 hours ahead") && by.ends_with(&format!("delete {name}")), "{by}");
+            }
+            other => panic!("{other:?}"),
+        }
+        repository.store().delete(&name).unwrap();
         Lease::take(&repository, holder(2)).unwrap();
     }
 

@@ -157,6 +157,34 @@ fn a_server_in_trouble_is_endured() {
 }
 
 #[test]
+fn credentials_that_expire_and_a_clock_that_is_wrong_are_told_at_once_and_cost_nothing() {
+    let Some(url) = server() else { return };
+    let proxy = Proxy::new(url);
+    let world = in_bucket(proxy.url());
+    let source = some_files(&world, 1);
+    let troubles = [
+        (400, "ExpiredToken", "the session token has expired"),
+        (403, "RequestTimeTooSkewed", "this machine's clock is wrong"),
+        (403, "AccessDenied", "access denied"),
+    ];
+    for (round, (status, code, says)) in troubles.into_iter().enumerate() {
+        // Once is enough: what does not pass by itself is not tried again.
+        proxy.plan("GET", "/config", Trouble::Refused(status, code), 1);
+        world.fails(&["snapshots"], FAILED, says);
+        // In the middle of a backup.
+        world.write("source/more", &Random::new(90 + round as u64).bytes(1 << 20));
+        proxy.plan("PUT", "/packs/", Trouble::Refused(status, code), 1);
+        let ran = backup(&world, &source, &[]);
+        assert!(ran.code == FAILED && ran.stderr.contains(says), "{ran:?}");
+        assert!(proxy.unfired().is_empty(), "never came: {:?}", proxy.unfired());
+        assert_eq!(world.snapshots().len(), round);
+        backup(&world, &source, &[]).good();
+    }
+    restored_as(&world, &source);
+    check(&world);
+}
+
+#[test]
 fn a_server_that_dies_takes_nothing_with_it() {
     let Some(url) = server() else { return };
     let proxy = Proxy::new(url);

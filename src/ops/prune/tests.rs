@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::Role;
 use super::yard::{DAY, Yard, files, prune_request};
-use crate::base::{Counter, Monitor};
-use crate::ops::OpError;
+use crate::base::{Counter, Monitor, Silent, Timestamp};
+use crate::ops::fixture::{disk, request};
+use crate::ops::{BackupRequest, OpError, backup, find_parent};
 use crate::repo::{Holder, Indexed, Lease, RepoError};
 use crate::store::{Kind, ObjectName};
 
@@ -82,6 +83,39 @@ fn what_is_young_is_not_condemned() {
     assert!(plan.tally(Role::Young).packs > 0 && plan.is_idle());
     yard.store.advance(DAY);
     assert!(yard.prune(&repo, prune_request(DAY, 0.0)).tally(Role::Condemn).packs > 0);
+}
+
+#[test]
+fn hosts_whose_clocks_are_wrong_lose_nothing_and_hasten_nothing() {
+    let yard = Yard::new();
+    let far = 50 * 365 * DAY.as_secs() as i64;
+    let made = |host: &str, seeds, secs: i64| {
+        let repo = yard.host(host);
+        let files = files(seeds);
+        let request = BackupRequest { time: Timestamp::new(secs, 0), ..request() };
+        let source = disk(&[&yard.fill(host, &files)]);
+        let parent = find_parent(&repo, b"host", &[b"/source".to_vec()]).unwrap();
+        let monitor: Arc<dyn Monitor> = Arc::new(Silent);
+        let id = backup(&repo, &source, parent.as_ref(), &request, &monitor).unwrap().snapshot.unwrap();
+        (id, files)
+    };
+    let now = yard.store.now().secs;
+    let (ahead, behind) = (made("ahead", 1..12, now + far), made("behind", 20..30, now - far));
+    // Each is the parent of what comes after, as far as it seems newer, and none takes over what it should not.
+    let right = made("right", 5..25, now);
+    let gone = made("ahead", 40..50, now + far + 1);
+    let repo = yard.host("right");
+    repo.forget(&gone.0).unwrap();
+    assert!(yard.prune(&repo, prune_request(DAY, 100.0)).tally(Role::Young).packs > 0, "by the store's clock");
+    yard.store.advance(2 * DAY);
+    let condemned = yard.prune(&repo, prune_request(DAY, 100.0)).tally(Role::Condemn);
+    assert!(condemned.packs > 0);
+    yard.store.advance(2 * DAY);
+    assert_eq!(yard.prune(&repo, prune_request(DAY, 100.0)).tally(Role::Delete), condemned);
+    for (id, files) in [&ahead, &behind, &right] {
+        yard.verify(id, files);
+    }
+    yard.is_clean();
 }
 
 #[test]

@@ -14,6 +14,8 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 pub enum Trouble {
     /// Answered with this status, and not passed on.
     Status(u16),
+    /// The same, with this word of the service for why.
+    Refused(u16, &'static str),
     /// Not passed on, and the connection closed.
     Drop,
     /// Passed on; the connection is closed instead of an answer.
@@ -135,6 +137,11 @@ impl State {
             Some(Trouble::Status(status)) => {
                 let answer = format!("HTTP/1.1 {status} Trouble\r\nContent-Length: 0\r\n\r\n");
                 return send(client, answer.as_bytes());
+            }
+            Some(Trouble::Refused(status, code)) => {
+                let why = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>No.</Message></Error>");
+                let head = format!("HTTP/1.1 {status} No\r\nContent-Type: application/xml\r\n");
+                return send(client, format!("{head}Content-Length: {}\r\n\r\n{why}", why.len()).as_bytes());
             }
             Some(Trouble::Drop) => return Err(end()),
             Some(Trouble::Late(delay)) => std::thread::sleep(delay),
