@@ -14,7 +14,7 @@ use crate::store::{Kind, MAX_OBJECT, ObjectName, Store, StoreError};
 /// How much is read at a time where an object cannot be read at once: what a bad sector costs is no more than that.
 const PIECE: usize = 4 << 10;
 /// What is wrong with an object that is not there.
-const GONE: &str = "gone";
+pub(super) const GONE: &str = "gone";
 
 /// An object that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -92,7 +92,12 @@ impl Repository {
         };
         match mend::cure(store, &name, &left)? {
             Ok(bytes) => {
-                cured.note(&name, &error.to_string());
+                let what = match error {
+                    RepoError::NoRepository { .. } => mend::GONE.to_owned(),
+                    RepoError::Damaged { what, .. } => what,
+                    other => other.to_string(),
+                };
+                cured.note(&name, &what);
                 Ok(bytes)
             }
             Err(_) => Err(error),
