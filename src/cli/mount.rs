@@ -12,6 +12,8 @@ use super::output::{Object, Out, Style};
 use super::selection;
 use super::session::Session;
 use super::signals;
+use crate::base::environment::variable;
+use crate::host::notify::{self, State};
 use crate::mount::browse::{BrowseError, BrowseMountOptions, mount_browse};
 use crate::mount::{Cause, Ended};
 use crate::view::browse::Owners;
@@ -116,12 +118,18 @@ impl Mount {
         let ended = mount_browse(&indexed, &options, |point| {
             unsaid = match readiness {
                 Some(readiness) => readiness.ready(&said(style, point)),
-                None => print(&said(style, point)),
+                None => {
+                    tell_manager(&State::Ready(&format!("mounted at {}", shown_path(point))));
+                    print(&said(style, point))
+                }
             }
             .err();
         })?;
         if let Some(failure) = unsaid {
             log::warn!("{failure}");
+        }
+        if readiness.is_none() {
+            tell_manager(&State::Stopping);
         }
         tell_end(&ended)
     }
@@ -148,6 +156,13 @@ pub fn print(line: &str) -> Result<(), Failure> {
     let mut out = Out::new();
     out.line(line)?;
     out.finish()
+}
+
+/// Tells whoever started this process as a service. A manager that does not listen is no reason to end.
+pub fn tell_manager(state: &State<'_>) {
+    if let Err(error) = notify::tell(state, &variable) {
+        log::warn!("NOTIFY_SOCKET: {error}");
+    }
 }
 
 fn tell_end(ended: &Ended) -> Result<Done, Failure> {

@@ -12,11 +12,13 @@ use super::failure::{Done, Failure, shown_path};
 use super::global::Global;
 use super::health;
 use super::layers;
+use super::mount::tell_manager;
 use super::output::{Object, Out};
 use super::run::Launcher;
 use super::session::Session;
 use super::signals;
 use crate::base::environment::variable;
+use crate::host::notify::State;
 use crate::host::profile::{self, Found};
 use crate::host::serve::{self, Launch, Options, Served, Token};
 
@@ -71,12 +73,14 @@ impl Serve {
         let url = format!("http://{}", listener.local_addr().map_err(fail)?);
         let mut out = Out::new();
         if session.style().json {
-            out.json(&Object::message("serve").put("url", url))?;
+            out.json(&Object::message("serve").put("url", url.as_str()))?;
         } else if !session.style().quiet {
             out.line(&format!("listening at {url}"))?;
         }
         out.finish()?;
+        tell_manager(&State::Ready(&format!("listening at {url}")));
         serve::serve(listener, options).map_err(fail)?;
+        tell_manager(&State::Stopping);
         Ok(Done::Whole)
     }
 }

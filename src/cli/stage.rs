@@ -9,7 +9,7 @@ use clap::{Args, ValueHint};
 
 use super::daemon::{self, Readiness, Side};
 use super::failure::{Done, Failure, shown_path};
-use super::mount::print;
+use super::mount::{print, tell_manager};
 use super::mountpoint::{self, MountFlags};
 use super::output::{Object, Style};
 use super::progress::Progress;
@@ -17,6 +17,7 @@ use super::receipt::{self, COMMITTING, REMAINS};
 use super::session::Session;
 use super::{args, selection, signals};
 use crate::base::{Counter, Monitor, ObjectId, Problem, Timestamp};
+use crate::host::notify::State;
 use crate::mount::commit::{AnyStage, CommitError, open_any};
 use crate::mount::overlay::{OverlayMountOptions, mount_overlay};
 use crate::mount::stage::{StageMountOptions, mount_stage};
@@ -136,7 +137,14 @@ impl Stage {
         let ready = OnceLock::new();
         let tell = |point: &Path| {
             let line = said(style, &info, point);
-            let told = readiness.map_or_else(|| print(&line), |readiness| readiness.ready(&line));
+            let told = match readiness {
+                Some(readiness) => readiness.ready(&line),
+                None => {
+                    let status = format!("stage {} mounted at {}", info.id.short(), shown_path(point));
+                    tell_manager(&State::Ready(&status));
+                    print(&line)
+                }
+            };
             if let Err(failure) = told {
                 log::warn!("{failure}");
             }
@@ -155,6 +163,9 @@ impl Stage {
             }
         });
         monitor.finish();
+        if readiness.is_none() {
+            tell_manager(&State::Stopping);
+        }
         match served {
             Ok(receipt) => {
                 match &receipt.snapshot {

@@ -8,6 +8,7 @@ pub mod hooks;
 mod http;
 pub mod journal;
 pub mod log_file;
+pub mod notify;
 pub mod profile;
 pub mod run;
 mod said;

@@ -33,6 +33,7 @@ mod run;
 mod scale;
 mod schedule;
 mod serve;
+mod services;
 mod stage;
 mod suites;
 mod tls;
