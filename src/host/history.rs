@@ -192,10 +192,11 @@ impl History {
     }
 }
 
-/// When a step was last done, as `word` or, for one of a tier, its whole name.
+/// When a step was last done, as `word` or, for one of a tier, its whole name: the last in the order of the history,
+/// since a clock that was wrong once may have written times that are yet to come.
 pub fn last_done(runs: &[RunRecord], step: &str) -> Option<Timestamp> {
     let steps = runs.iter().rev().flat_map(|run| &run.steps);
-    steps.filter(|record| record.step == step && record.outcome.is_done()).map(|record| record.started).max()
+    steps.filter(|record| record.step == step && record.outcome.is_done()).map(|record| record.started).next()
 }
 
 fn read_lines(path: &Path) -> io::Result<Vec<String>> {

@@ -100,6 +100,8 @@ fn a_step_is_done_no_more_often_than_it_is_due() {
     let future = fs::read_to_string(&path).expect("history").replace("\"started\":\"20", "\"started\":\"21");
     fs::write(&path, future).expect("write");
     assert_eq!(outcomes(&job.run(&[]).1)[3], "check=success");
+    // Nor does it have it done again and again.
+    assert_eq!(outcomes(&job.run(&[]).1)[3], "check=not-due");
 }
 
 #[test]
