@@ -77,11 +77,13 @@ fn check(global: &Global, session: &Session) -> Result<Done, Failure> {
 /// Whether the options of commands take what a profile says.
 fn judge(found: &Found) -> Result<(), Failure> {
     let command = Cli::command();
-    for name in ["backup", "forget", "prune", "check", "drill"] {
+    for name in ["init", "backup", "forget", "prune", "check", "drill"] {
         layers::judge(&command, found, name, &settings(&found.profile, name, None))?;
     }
     for tier in found.profile.tier.keys() {
-        layers::judge(&command, found, "copy", &settings(&found.profile, "copy", Some(tier)))?;
+        for name in ["init", "copy"] {
+            layers::judge(&command, found, name, &settings(&found.profile, name, Some(tier)))?;
+        }
     }
     Ok(())
 }

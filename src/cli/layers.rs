@@ -390,7 +390,8 @@ keep-monthly = 12
         for key in profile::ACCESS {
             assert!(argument(&Cli::command(), "ls", key).is_some(), "{key}");
         }
-        let own = ["s3", "password-file"];
+        assert!(argument(&Cli::command(), "init", "parity").is_some());
+        let own = ["s3", "password-file", "parity"];
         for key in serde_keys("[tier.x]").into_iter().filter(|key| !own.contains(key)) {
             assert!(argument(&Cli::command(), "copy", key).is_some(), "tier {key}");
         }

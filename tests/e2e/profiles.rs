@@ -182,3 +182,27 @@ fn a_dump_of_which_nothing_comes_is_stopped_by_a_signal() {
     assert_eq!(ended.status.code(), Some(130), "{}", String::from_utf8_lossy(&ended.stderr));
     assert!(world.snapshots().is_empty() && world.processes().is_empty());
 }
+
+#[test]
+fn a_profile_says_which_parity_its_repositories_are_made_with() {
+    let world = World::on_disk();
+    let profile = WEB.replace("keep-last = 1", "keep-last = 1\nparity = \"10%\"");
+    world.write(
+        ".config/snapfold/snapfold.toml",
+        text(&world, &profile.replace("password-file", "parity = \"0%\"\npassword-file")).as_bytes(),
+    );
+    bare(&world, &["config", "check"]).bad(1, "snapfold.toml:4: parity: not a share");
+    world.write(".config/snapfold/snapfold.toml", text(&world, &profile).as_bytes());
+    let init = |tier: &[&str]| {
+        let cost = ["init", "--kdf-memory", "8M", "--kdf-passes", "1", "--json"];
+        bare(&world, &[&["--profile", "web"], tier, &cost].concat()).good().stdout
+    };
+    let made: serde_json::Value = serde_json::from_str(&init(&[])).expect("JSON");
+    assert_eq!(made["parity_percent"], serde_json::Value::Null, "{made}");
+    let made: serde_json::Value = serde_json::from_str(&init(&["--tier", "far"])).expect("JSON");
+    assert_eq!(made["parity_percent"], 10, "{made}");
+    // What a repository was made with is no option of other commands.
+    site(&world);
+    bare(&world, &["--profile", "web", "backup"]).good();
+    bare(&world, &["--profile", "web", "--tier", "far", "copy"]).good();
+}

@@ -41,6 +41,8 @@ pub struct Profile {
     pub retry: Option<Text>,
     pub no_cache: Option<bool>,
     pub cache_size: Option<Text>,
+    /// For a repository that is made.
+    pub parity: Option<Text>,
     pub log_to: Option<String>,
     pub log_format: Option<String>,
     pub log_level: Option<String>,
@@ -169,6 +171,7 @@ pub struct Tier {
     pub jobs: Option<Text>,
     pub retry: Option<Text>,
     pub s3: Option<S3>,
+    pub parity: Option<Text>,
     pub keep_last: Option<Text>,
     pub keep_hourly: Option<Text>,
     pub keep_daily: Option<Text>,

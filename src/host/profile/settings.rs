@@ -62,8 +62,10 @@ pub fn settings(profile: &Profile, command: &str, tier: Option<&str>) -> Vec<Set
     let prune = || profile.prune.iter().flat_map(|prune| table(prune, &["prune"]));
     let named = tier.and_then(|name| Some((name, profile.tier.get(name)?)));
     if let Some((name, tier)) = named {
-        let (access, others): (Vec<_>, Vec<_>) =
+        let (access, mut others): (Vec<_>, Vec<_>) =
             table(tier, &["tier", name]).into_iter().partition(|one| ACCESS.contains(&&*one.option));
+        // What a repository is made with concerns no other command.
+        let made = others.extract_if(.., |one| one.option == "parity").collect::<Vec<_>>();
         // What the tier says of a repository or a password takes the place of all that the profile says of it.
         let pairs = [["repository", "repository-file"], ["password-file", "password-command"]];
         for pair in pairs {
@@ -74,6 +76,7 @@ pub fn settings(profile: &Profile, command: &str, tier: Option<&str>) -> Vec<Set
         all.retain(|one| !access.iter().any(|other| other.option == one.option));
         all.extend(access);
         match command {
+            "init" => all.extend(made),
             "copy" => {
                 all.extend(from(&own));
                 all.extend(others);
@@ -87,6 +90,7 @@ pub fn settings(profile: &Profile, command: &str, tier: Option<&str>) -> Vec<Set
         }
     }
     match command {
+        "init" if named.is_none() => all.extend(own.iter().filter(|one| one.option == "parity").cloned()),
         "backup" => all.extend(profile.backup.iter().flat_map(|backup| table(backup, &["backup"]))),
         "stage" => {
             let about = profile.backup.iter().flat_map(|backup| table(backup, &["backup"]));
@@ -142,6 +146,7 @@ mod tests {
         repository = '/r'
         password-command = 'pass'
         jobs = 4
+        parity = '5%'
         [profile.web.backup]
         sources = '/srv'
         exclude = ['a', 'b']
@@ -155,6 +160,7 @@ mod tests {
         [profile.web.tier.far]
         repository = '/far'
         password-file = '/pw'
+        parity = '10%'
         keep-monthly = 12
         prune = true";
 
@@ -171,6 +177,7 @@ mod tests {
     fn keys_become_options_of_the_command_they_are_for() {
         let access = ["jobs=4", "password-command=pass", "repository=/r"];
         assert_eq!(of("snapshots", None), access);
+        assert_eq!(of("init", None), ["jobs=4", "parity=5%", access[1], access[2]]);
         assert_eq!(
             of("backup", None),
             ["exclude-caches=true", "exclude=a,b", access[0], access[1], access[2], "sources=/srv"]
@@ -194,6 +201,7 @@ mod tests {
                 "repository=/far",
             ]
         );
+        assert_eq!(of("init", Some("far")), ["jobs=4", "parity=10%", "password-file=/pw", "repository=/far"]);
         assert_eq!(of("forget", Some("far")), ["jobs=4", "keep-monthly=12", "password-file=/pw", "repository=/far"]);
     }
 }
