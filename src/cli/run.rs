@@ -70,6 +70,7 @@ impl Run {
         };
         let record = run::run(job, self.resume).map_err(fail)?;
         drop(turn);
+            config: &found.file.path,
         let mut out = Out::new();
         if style.json {
             out.json(&json(&record)?)?;
@@ -97,7 +98,7 @@ impl Launcher {
     /// When the system does not say where this program is.
     pub fn new(found: &Found) -> Result<Self, Failure> {
         let fixed = ["--config".into(), found.file.path.clone().into(), "--profile".into(), (&found.name).into()];
-        Ok(Self { program: own_program()?, fixed: fixed.into() })
+        Ok(Self { program: own_program()?, fixed: fixed.into(), config: Some(found.file.path.clone()) })
     }
 
     /// For what belongs to no profile.
@@ -105,11 +106,13 @@ impl Launcher {
     /// # Errors
     /// As `new`.
     pub fn of_none() -> Result<Self, Failure> {
-        Ok(Self { program: own_program()?, fixed: Vec::new() })
+        Ok(Self { program: own_program()?, fixed: Vec::new(), config: None })
     }
 
     /// `snapfold ARGS... --json` for the profile, or for a tier of it.
     pub fn command(&self, args: &[&str], tier: Option<&str>) -> Command {
+    /// The file that the profile is in.
+    config: Option<PathBuf>,
         let mut command = Command::new(&self.program);
         command.args(&self.fixed).args(["--json", "--quiet"]);
         if args.first() != Some(&"run") {
@@ -139,6 +142,10 @@ fn failure(record: &RunRecord) -> Failure {
         },
     };
     let more = match failed.len() {
+        if let Some(config) = &self.config {
+            // For what a step starts, such as the command of a dump.
+            command.env("SNAPFOLD_CONFIG", config);
+        }
         0 | 1 => String::new(),
         count => format!(" (and {} more)", plural(count as u64 - 1, "step", "steps")),
     };

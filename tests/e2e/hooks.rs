@@ -2,12 +2,14 @@
 
 use crate::harness::http::Server;
 use crate::harness::job::{Job, outcomes};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 const ALL: &str = "any-error run-start run-end run-success run-error snapshot-start snapshot-end snapshot-success \
     snapshot-warning snapshot-error snapshot-skipped forget-start forget-error forget-success prune-start prune-error \
-    prune-success check-start check-error check-success copy-start copy-error copy-success";
+    prune-success check-start check-error check-success copy-start copy-error copy-success \
+    drill-start drill-error drill-success";
 
 /// A hook that sends every event to `/all`.
 fn telling(server: &Server) -> String {
@@ -21,6 +23,7 @@ forget = { keep-last = 3 }
 prune = {}
 check = { read-data = true }
 tier.far = { repository = \"@/far\" }
+drill = { sample = \"all\" }
 ";
 
 fn job(server: &Server, profile: &str) -> Job {
@@ -38,7 +41,8 @@ fn every_condition_of_a_good_run_is_told_in_its_order() {
     let (code, report) = job.run(&[]);
     assert_eq!(code, 0, "{report}");
     let told = "run-start snapshot-start snapshot-success snapshot-end forget-start forget-success prune-start \
-        prune-success check-start check-success copy-start copy-success run-success run-end";
+        prune-success check-start check-success copy-start copy-success drill-start \
+        drill-success run-success run-end";
     assert_eq!(server.conditions("/all").join(" "), told);
     let asked = server.asked();
     let saved = asked[2].json();
@@ -77,6 +81,9 @@ fn every_condition_of_bad_runs_is_told() {
         server.asked().into_iter().rev().find(|asked| asked.body.contains("forget-error")).expect("told").json();
     assert!(error["error"].as_str().unwrap().contains("would remove all snapshots"), "{error}");
 
+    let told = seen(&job, "drill = { sample = \"all\", verify-command = \"exit 5\" }", 1);
+    assert_eq!(told, "run-start drill-start drill-error any-error run-error run-end");
+
     // Damage: every pack is gone.
     for name in job.world.objects().keys("packs") {
         job.world.objects().delete(&name);
@@ -90,6 +97,22 @@ fn every_condition_of_bad_runs_is_told() {
     job.cli(&["--profile", "web", "--tier", "far", "init", "--kdf-memory", "8M", "--kdf-passes", "1"]).good();
     let told = seen(&job, "tier.far = { repository = \"@/far\" }", 1);
     assert_eq!(told, "run-start copy-start copy-error any-error run-error run-end");
+
+    // Nothing has changed since: that is told as well, and with it there is no condition that was not.
+    job.set(&format!("backup = {{ sources = \"@/site\", skip-if-unchanged = true }}\n{}", telling(&server)));
+    job.run(&[]);
+    let told: BTreeSet<String> = server.conditions("/all").into_iter().collect();
+    let all: BTreeSet<String> = ALL.split_whitespace().map(str::to_owned).collect();
+    assert_eq!(told, all);
+    assert_eq!(documented(), all);
+}
+
+/// The conditions that snapfold-hooks(5) has.
+fn documented() -> BTreeSet<String> {
+    let page = include_str!("../../man/snapfold-hooks.5");
+    let section = page.split(".Ss Conditions").nth(1).and_then(|rest| rest.split(".Ss ").next()).expect("a section");
+    let words = section.lines().filter_map(|line| line.strip_prefix(".It Cm ")).flat_map(|line| line.split(" , "));
+    words.map(str::to_owned).collect()
 }
 
 /// A hook with a policy, on the start of the check.
@@ -141,9 +164,14 @@ fn a_hook_is_tried_again_as_often_as_its_policy_says() {
         assert_eq!(server.conditions(path).len(), tries, "{word}");
     }
     // In the end it is fatal.
-    job.set(&policy(&server, "/500", "retry-1minute", "check-start"));
-    let (code, report) = job.run(&[]);
-    assert_eq!((code, report["hooks"][0]["tries"].as_u64(), server.conditions("/500").len()), (1, Some(4), 4));
+    for (path, word, tries) in
+        [("/500/1", "retry-1minute", 4), ("/500/2", "retry-10minutes", 4), ("/500/3", "retry-exponential-backoff", 6)]
+    {
+        job.set(&policy(&server, path, word, "check-start"));
+        let (code, report) = job.run(&[]);
+        let tried = (report["hooks"][0]["tries"].as_u64(), server.conditions(path).len());
+        assert_eq!((code, tried), (1, (Some(tries), tries as usize)), "{report}");
+    }
 }
 
 #[test]
@@ -200,7 +228,10 @@ fn a_command_gets_the_event_as_json_and_as_variables() {
          on = [\"snapshot-success\"]
          command = \"cat >@/event; env | grep ^SNAPFOLD_ >@/variables; echo told as well\"",
     );
-    let ran = job.cli(&["run", "web", "--json", "-v"]);
+    // In a place where nobody looks for it without being told.
+    let own = job.world.path("own.toml");
+    fs::rename(job.world.path(".config/snapfold/snapfold.toml"), &own).expect("mv");
+    let ran = job.cli(&["--config", own.to_str().expect("UTF-8"), "run", "web", "--json", "-v"]);
     assert!(ran.stderr.contains("hook command: told as well"), "{}", ran.stderr);
     let event: serde_json::Value = serde_json::from_slice(&fs::read(job.world.path("event")).unwrap()).expect("JSON");
     let id = job.world.newest().expect("a snapshot");
@@ -209,6 +240,21 @@ fn a_command_gets_the_event_as_json_and_as_variables() {
     for line in ["SNAPFOLD_CONDITION=snapshot-success", "SNAPFOLD_PROFILE=web", &format!("SNAPFOLD_SNAPSHOT_ID={id}")] {
         assert!(variables.lines().any(|one| one == line), "{line}: {variables}");
     }
+}
+
+#[test]
+fn what_a_hook_or_a_dump_calls_uses_the_same_file_of_profiles() {
+    let program = env!("CARGO_BIN_EXE_snapfold");
+    let job = Job::new(&format!(
+        "backup = {{ stdin-from-command = \"{program} --profile web config show\", stdin-filename = \"all\" }}
+         [[profile.web.hook]]\non = [\"snapshot-success\"]\non-error = \"fatal\"
+         command = \"{program} tag --add seen latest\""
+    ));
+    let own = job.world.path("own.toml");
+    fs::rename(job.world.path(".config/snapfold/snapfold.toml"), &own).expect("mv");
+    job.cli(&["--config", own.to_str().expect("UTF-8"), "run", "web"]).good();
+    let listed = job.cli(&["--config", own.to_str().expect("UTF-8"), "--profile", "web", "snapshots"]).good().stdout;
+    assert!(listed.contains("seen"), "{listed}");
 }
 
 #[test]

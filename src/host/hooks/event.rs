@@ -1,5 +1,8 @@
 //! What a hook is told: as JSON, as variables, and as text with places to fill in. Knows nothing of who is told.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -28,6 +31,9 @@ pub struct Event {
     /// What the step's command said of itself.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub summary: Value,
+    /// The file that the profile is in, for commands that call snapfold themselves.
+    #[serde(skip)]
+    pub config: PathBuf,
 }
 
 impl Event {
@@ -86,9 +92,10 @@ impl Event {
     }
 
     /// Variables for a command: `SNAPFOLD_CONDITION` and the like.
-    pub fn variables(&self) -> Vec<(String, String)> {
+    pub fn variables(&self) -> Vec<(String, OsString)> {
         let name = |place: &str| format!("SNAPFOLD_{}", place.to_uppercase());
-        self.places().into_iter().map(|(place, value)| (name(place), value)).collect()
+        let config = [("SNAPFOLD_CONFIG".to_owned(), self.config.clone().into())];
+        self.places().into_iter().map(|(place, value)| (name(place), value.into())).chain(config).collect()
     }
 }
 
@@ -111,6 +118,7 @@ pub mod fixture {
             snapshot_id: None,
             duration_seconds: None,
             summary: Value::Null,
+            config: "/etc/snapfold.toml".into(),
         }
     }
 }
@@ -124,6 +132,6 @@ mod tests {
         let event = fixture::event(Condition::SnapshotError, Some("{profile} is full"));
         assert_eq!(event.fill("{profile}: {error} {nothing} { {"), "web: {profile} is full {nothing} { {");
         assert_eq!(event.message(), "snapfold web on h: snapshot-error: {profile} is full");
-        assert!(event.variables().contains(&("SNAPFOLD_CONDITION".to_owned(), "snapshot-error".to_owned())));
+        assert!(event.variables().contains(&("SNAPFOLD_CONDITION".to_owned(), "snapshot-error".into())));
     }
 }

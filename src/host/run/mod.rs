@@ -6,6 +6,7 @@ mod step;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use super::profile::steps::{self, Step};
 pub struct Job<'a> {
     pub name: &'a str,
     pub profile: &'a Profile,
+    /// The file that it is in.
+    pub config: &'a Path,
     pub history: &'a History,
     /// `snapfold ARGS...` for this profile and a tier of it, with results as JSON.
     pub launch: &'a dyn Fn(&[&str], Option<&str>) -> Command,
@@ -293,6 +296,7 @@ impl Run<'_> {
             snapshot_id: None,
             duration_seconds: None,
             summary: serde_json::Value::Null,
+            config: self.job.config.to_owned(),
         }
     }
 }
