@@ -334,6 +334,7 @@ mod tests {
             "mount --log-file l /mnt",
             "config check",
             "run web --resume",
+            "run web --if-due",
             "drill latest --sample 5% --scratch /tmp --verify-command true --verify-timeout 5m --target-time 4h",
             "drill --sample all --keep",
             "health --profile web",

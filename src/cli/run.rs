@@ -17,6 +17,7 @@ use crate::base::units::format_size;
 use crate::host::history::{History, Outcome, RunRecord, StepRecord};
 use crate::host::profile::Found;
 use crate::host::run::{self, Job};
+use crate::host::schedule;
 
 /// Run a profile: all its steps, as one job with one report
 ///
@@ -40,6 +41,9 @@ pub struct Run {
     /// Go on with the run that was interrupted, if there is one
     #[arg(long)]
     resume: bool,
+    /// Only if it was to run by the times of its crontab, and has not since
+    #[arg(long, conflicts_with = "resume")]
+    if_due: bool,
 }
 
 impl Run {
@@ -49,6 +53,10 @@ impl Run {
         let state = session.state_dir()?;
         let history = History::new(state, &found.name);
         let fail = |error: std::io::Error| Failure::path(history.dir(), error);
+        if self.if_due && !is_due(found, &history).map_err(fail)? {
+            log::info!("profile {} is not due", found.name);
+            return Ok(Done::Whole);
+        }
         let turn = history.turn().map_err(fail)?.map_err(|pid| {
             let by = if pid.is_empty() { String::new() } else { format!(" (process {pid})") };
             Failure::of(Kind::Running, format!("profile {} is being run already{by}", found.name))
@@ -62,6 +70,7 @@ impl Run {
         let job = Job {
             name: &found.name,
             profile: &found.profile,
+            config: &found.file.path,
             history: &history,
             launch: &|args, tier| launcher.command(args, tier),
             stop: &signals::asked,
@@ -70,7 +79,6 @@ impl Run {
         };
         let record = run::run(job, self.resume).map_err(fail)?;
         drop(turn);
-            config: &found.file.path,
         let mut out = Out::new();
         if style.json {
             out.json(&json(&record)?)?;
@@ -87,10 +95,24 @@ impl Run {
     }
 }
 
+/// Whether a time of the schedule has passed since the last run began, and none is under way. What a clock wrote that
+/// was ahead does not count.
+fn is_due(found: &Found, history: &History) -> std::io::Result<bool> {
+    let now = jiff::Zoned::now();
+    let Some(meant) = schedule::last_meant(&found.profile.schedule, &now) else { return Ok(false) };
+    if history.under_way()?.is_some() {
+        return Ok(false);
+    }
+    let begun = history.runs()?.into_iter().rev().map(|run| run.started).find(|at| *at <= now.timestamp());
+    Ok(begun.is_none_or(|begun| begun < meant.timestamp()))
+}
+
 /// Makes processes that take the same profile.
 pub struct Launcher {
     program: PathBuf,
     fixed: Vec<OsString>,
+    /// The file that the profile is in.
+    config: Option<PathBuf>,
 }
 
 impl Launcher {
@@ -111,8 +133,6 @@ impl Launcher {
 
     /// `snapfold ARGS... --json` for the profile, or for a tier of it.
     pub fn command(&self, args: &[&str], tier: Option<&str>) -> Command {
-    /// The file that the profile is in.
-    config: Option<PathBuf>,
         let mut command = Command::new(&self.program);
         command.args(&self.fixed).args(["--json", "--quiet"]);
         if args.first() != Some(&"run") {
@@ -121,6 +141,10 @@ impl Launcher {
         }
         if let Some(tier) = tier {
             command.args(["--tier", tier]);
+        }
+        if let Some(config) = &self.config {
+            // For what a step starts, such as the command of a dump.
+            command.env("SNAPFOLD_CONFIG", config);
         }
         // What the caller's terminal would be asked, nobody answers.
         command.args(args);
@@ -142,10 +166,6 @@ fn failure(record: &RunRecord) -> Failure {
         },
     };
     let more = match failed.len() {
-        if let Some(config) = &self.config {
-            // For what a step starts, such as the command of a dump.
-            command.env("SNAPFOLD_CONFIG", config);
-        }
         0 | 1 => String::new(),
         count => format!(" (and {} more)", plural(count as u64 - 1, "step", "steps")),
     };

@@ -21,7 +21,7 @@ use crate::host::schedule::{self, Start};
 ///
 /// Puts a timer of systemd in place that runs the profile when its table `schedule` says, daily unless told: the
 /// system's for root, one of the user's own for others. A run that was missed, since the machine was off or asleep, is
-/// made up for. With --cron it is a line of the user's crontab instead.
+/// made up for. With --cron these are lines of the user's crontab instead.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -49,7 +49,7 @@ struct Place {
     /// The profile
     #[arg(value_name = "PROFILE")]
     name: String,
-    /// A line of the crontab, instead of systemd
+    /// Lines of the crontab, instead of systemd
     #[arg(long, conflicts_with = "unit_dir")]
     cron: bool,
     /// Units in this directory, without telling systemd
@@ -220,7 +220,7 @@ fn set_crontab(text: &str) -> Result<(), Failure> {
 fn install_cron(found: &Found) -> Result<String, Failure> {
     let lines = with_start(found, |start| schedule::cron_lines(start, &found.profile.schedule))?;
     set_crontab(&(schedule::without(&crontab()?, &found.name) + &lines))?;
-    Ok(format!("the crontab has a line for profile {}", found.name))
+    Ok(format!("the crontab has lines for profile {}", found.name))
 }
 
 fn remove_cron(found: &Found) -> Result<String, Failure> {

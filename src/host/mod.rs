@@ -2,6 +2,7 @@
 //! nothing of how repositories are opened: whoever runs steps is told what to start.
 
 pub mod child;
+pub mod cron;
 pub mod health;
 pub mod history;
 pub mod hooks;

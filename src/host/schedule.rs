@@ -1,6 +1,7 @@
 //! When a profile is run without anybody asking: units of systemd, or a line of a crontab, as texts. Knows nothing of
 //! where they are put, nor of the programs that take them.
 
+use super::cron::Cron;
 use super::profile::Schedule;
 use super::value::Span;
 
@@ -18,6 +19,9 @@ pub struct Start<'a> {
 const DELAY: Span = Span(std::time::Duration::from_secs(1800));
 /// Every night, for machines without systemd.
 const NIGHTLY: &str = "17 3 * * *";
+
+/// When it is looked for what was missed.
+const LOOK: &str = "29 * * * *";
 
 pub fn unit_name(profile: &str, kind: &str) -> String {
     format!("snapfold-{profile}.{kind}")
@@ -95,13 +99,23 @@ fn mark(profile: &str) -> String {
     format!("# snapfold: profile {profile}")
 }
 
-/// The line of a crontab, with a comment before it.
+/// When the schedule last meant the profile to run, by the clock of the machine; `None` where it names no times.
+pub fn last_meant(schedule: &Schedule, now: &jiff::Zoned) -> Option<jiff::Zoned> {
+    // A profile that was read has a line that cron takes.
+    Cron::parse(schedule.cron.as_deref().unwrap_or(NIGHTLY)).ok().flatten()?.last(now)
+}
+
+/// The lines of a crontab, each with a comment before it: one for the times there are, and one that looks every hour
+/// whether one of these was missed.
 pub fn cron_lines(start: &Start<'_>, schedule: &Schedule) -> String {
     let when = schedule.cron.as_deref().unwrap_or(NIGHTLY);
     // For the shell, and then for cron, to which a percent sign is the end of the command.
     let word = |text: &str| format!("'{}'", text.replace('\'', r"'\''")).replace('%', r"\%");
     let (program, config) = (word(start.program), word(start.config));
-    format!("{}\n{when} {program} --config {config} --quiet run {}\n", mark(start.profile), start.profile)
+    let (mark, profile) = (mark(start.profile), start.profile);
+    let line =
+        |when: &str, how: &str| format!("{mark}\n{when} {program} --config {config} --quiet run {profile}{how}\n");
+    line(when, "") + &line(LOOK, " --if-due")
 }
 
 /// A crontab without the lines of a profile.
@@ -128,9 +142,8 @@ pub fn wrong(schedule: &Schedule) -> Option<(&'static str, String)> {
         if text.trim().is_empty() || text.contains(char::is_control) {
             return Some((key, "not one line that says when".to_owned()));
         }
-        let fields = text.split_whitespace().count();
-        if key == "cron" && fields != 5 && !(fields == 1 && text.starts_with('@')) {
-            return Some((key, format!("not the five fields of a crontab, nor a word such as @daily: {text:?}")));
+        if let Some(Err(what)) = (key == "cron").then(|| Cron::parse(text)) {
+            return Some((key, what));
         }
     }
     None

@@ -67,16 +67,51 @@ fn a_crontab_gets_a_line_and_keeps_its_others() {
     for _ in 0..2 {
         schedule("install").good();
         let after = read();
-        let line = after.strip_prefix(&before).and_then(|rest| rest.lines().nth(1)).expect("a line");
-        assert!(line.starts_with("5 4 * * * '/") && line.ends_with(" --quiet run web"), "{line}");
-        assert_eq!(after.lines().count(), 4);
+        let lines: Vec<&str> = after.strip_prefix(&before).expect("the others").lines().collect();
+        assert!(lines[1].starts_with("5 4 * * * '/") && lines[1].ends_with(" --quiet run web"), "{lines:?}");
+        assert!(lines[3].starts_with("29 * * * * '/") && lines[3].ends_with(" run web --if-due"), "{lines:?}");
+        assert_eq!(lines.len(), 4);
     }
     // What cron would run, runs.
-    let line = read().lines().last().expect("a line").strip_prefix("5 4 * * * ").expect("when").to_owned();
+    let line = read().lines().find_map(|line| line.strip_prefix("5 4 * * * ")).expect("when").to_owned();
     let command = job.command(&[]);
     let environment: Vec<_> = command.get_envs().filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned()))).collect();
     run(Command::new("sh").args(["-c", &line]).env_clear().envs(environment)).good();
     assert_eq!(schedule("status").good().stdout.lines().next(), Some("in place"));
     schedule("remove").good();
     assert_eq!(read(), before);
+}
+
+#[test]
+fn a_time_that_was_slept_through_is_made_up_for_once() {
+    let job = Job::new("schedule.cron = \"* * * * *\"\nbackup = { sources = \"@/site\" }");
+    let path = job.world.path("state/profiles/web/history.jsonl");
+    let runs = || fs::read_to_string(&path).map_or(0, |history| history.lines().count());
+    let look = || {
+        job.cli(&["run", "web", "--if-due", "--quiet"]).good();
+        runs()
+    };
+    let set = |cron: &str| job.set(&format!("schedule.cron = \"{cron}\"\nbackup = {{ sources = \"@/site\" }}"));
+    // Never run; then run since the first of January, which is as good.
+    set("0 0 1 1 *");
+    assert_eq!((look(), look()), (1, 1));
+    // A year ago: a time has passed since.
+    let began = |year: &str| {
+        let history = fs::read_to_string(&path).expect("history");
+        let last = history.lines().last().expect("a run");
+        let run: serde_json::Value = serde_json::from_str(last).expect("JSON");
+        let at = run["started"].as_str().expect("a time");
+        let other = format!("{year}{}", &at[4..]);
+        fs::write(&path, history.replace(&format!("\"started\":\"{at}"), &format!("\"started\":\"{other}")))
+            .expect("write");
+    };
+    began("2001");
+    assert_eq!((look(), look()), (2, 2));
+    // A clock that was ahead puts nothing off.
+    began("2101");
+    assert_eq!((look(), look()), (3, 3));
+    // A time that there never was.
+    set("0 0 31 2 *");
+    began("2001");
+    assert_eq!(look(), 3);
 }
