@@ -96,6 +96,15 @@ fn a_failing_hook_and_a_clock_that_jumped_are_red() {
     only(&job, &[]);
     job.cli(&["--profile", "web", "backup", "--time", "2100-01-01"]).good();
     only(&job, &["snapshot: the newest is of the future"]);
+    // What was done by a clock that has been set back since is not taken for recent.
+    let job = Job::new("check = {}\nhealth.max-check-age = \"1d\"\nbackup = { sources = \"@/site\" }");
+    assert_eq!(job.run(&[]).0, 0);
+    let path = job.world.path("state/profiles/web/history.jsonl");
+    let future = fs::read_to_string(&path).expect("history").replace("\"started\":\"20", "\"started\":\"21");
+    fs::write(&path, future).expect("write");
+    only(&job, &["check: the last one is of the future"]);
+    assert_eq!(job.run(&[]).0, 0);
+    only(&job, &[]);
 }
 
 #[test]
@@ -185,6 +194,9 @@ fn a_drill_runs_the_users_command_and_knows_its_target() {
     assert!(said.contains("exit status: 4: broken"), "{said}");
     let (code, _, said) = drill(&job, &["--verify-command", "sleep 1000", "--verify-timeout", "200ms"]);
     assert!(code == 1 && said.contains("was ended after 0.2 s"), "{said}");
+    let (code, _, said) = drill(&job, &["--verify-command", "yes | head -c 20000000", "-v"]);
+    assert!(code == 0 && said.contains("verify command: the rest of its output is left out"), "{code}");
+    assert!(said.len() < 100_000, "{}", said.len());
     assert!(scratch_is_empty(&scratch));
     let (code, report, _) = drill(&job, &["--target-time", "0"]);
     assert_eq!((code, report["target_missed"].as_bool()), (3, Some(true)));
@@ -211,9 +223,7 @@ fn a_drill_finds_damage_and_says_what_it_lacks() {
 }
 
 /// A small web application: files that are generated, uploads, a configuration.
-#[test]
-fn a_service_is_backed_up_every_night_lost_and_brought_back() {
-    let server = Server::start();
+fn service(server: &Server) -> Job {
     let job = Job::new(&format!(
         "backup = {{ sources = [\"@/site\", \"@/etc\"], exclude = \"sessions\", tag = \"app\" }}
          forget = {{ keep-last = 3 }}
@@ -228,18 +238,27 @@ fn a_service_is_backed_up_every_night_lost_and_brought_back() {
     ));
     job.cli(&["--profile", "web", "--tier", "far", "init", "--kdf-memory", "8M", "--kdf-passes", "1"]).good();
     job.world.write("etc/app.conf", b"root = /srv\n");
-    for night in 0..4 {
-        shell(
-            &job.world.path("site"),
-            &format!(
-                "mkdir -p pages sessions; for i in $(seq 20); do echo page $i of {night} >pages/$i.html; done
-                head -c 200000 /dev/urandom >uploads/{night}; ln -sf pages/{}.html index; echo s >sessions/{night}",
-                night + 1
-            ),
-        );
-        let (code, report) = job.run(&[]);
-        assert_eq!(code, 0, "{report}");
-    }
+    job
+}
+
+/// What happens in a day, and its backup.
+fn night(job: &Job, night: usize) -> i32 {
+    shell(
+        &job.world.path("site"),
+        &format!(
+            "mkdir -p pages sessions; for i in $(seq 20); do echo page $i of {night} >pages/$i.html; done
+            head -c 200000 /dev/urandom >uploads/{night}; ln -sf pages/{}.html index; echo s >sessions/{night}",
+            night + 1
+        ),
+    );
+    job.run(&[]).0
+}
+
+#[test]
+fn a_service_is_backed_up_every_night_lost_and_brought_back() {
+    let server = Server::start();
+    let job = service(&server);
+    assert_eq!((0..4).map(|number| night(&job, number)).collect::<Vec<_>>(), [0; 4]);
     assert!(!job.world.path("frozen").exists(), "thawed");
     assert_eq!(server.asked().iter().filter(|asked| asked.path == "/ping").count(), 4);
     only(&job, &[]);
@@ -263,4 +282,47 @@ fn a_service_is_backed_up_every_night_lost_and_brought_back() {
         assert_eq!(code, 0, "{report}");
         only(&job, &[]);
     }
+}
+
+#[test]
+fn the_owner_of_a_service_is_told_what_is_wrong_with_its_backups() {
+    let server = Server::start();
+    let job = service(&server);
+    let told = || server.asked().iter().filter(|asked| asked.path == "/ping/fail").count();
+    let drills = || job.cli(&["--profile", "web", "drill"]).code;
+    assert_eq!((night(&job, 0), drills(), told()), (0, 0, 0));
+    only(&job, &[]);
+    let config = job.world.path(".config/snapfold/snapfold.toml");
+    let sound = fs::read_to_string(&config).expect("a profile");
+    let change = |from: &str, to: &str| {
+        assert!(sound.contains(from), "{from}");
+        job.world.write_private(".config/snapfold/snapfold.toml", sound.replace(from, to).as_bytes());
+    };
+
+    // A snapshot that is too old.
+    change("max-age = \"1d\"", "max-age = \"1ms\"");
+    only(&job, &["snapshot: the newest is "]);
+    // A hook that fails: the backup is not made, and that is told.
+    change("command = \"touch ", "command = \"false ");
+    assert_eq!((night(&job, 1), told()), (1, 1));
+    only(&job, &["run: the last run ended with error: backup: a hook failed on snapshot-start", "hooks: hook command"]);
+    // Out of reach, both for a run and for a drill.
+    job.world.write_private(".config/snapfold/snapfold.toml", sound.as_bytes());
+    fs::rename(job.world.path("repo"), job.world.path("away")).expect("mv");
+    assert_eq!((night(&job, 2), told(), drills()), (1, 2, 10));
+    only(&job, &["run: the last 2 runs did not end well: connect: ", "store: "]);
+    fs::rename(job.world.path("away"), job.world.path("repo")).expect("mv");
+    assert_eq!((night(&job, 3), told(), drills()), (0, 2, 0));
+    only(&job, &[]);
+    // A check that finds damage, of snapshots that there were: the new one has everything anew.
+    let name = job.world.objects().largest("packs");
+    job.world.objects().delete(&name);
+    assert_eq!((night(&job, 4), told(), drills()), (1, 3, 0));
+    let found = ills(&job);
+    assert!(found.len() == 2 && found[0].starts_with("run: ") && found[1].starts_with("check: the last "), "{found:?}");
+    // A drill after which the service would not come up.
+    change("grep -q 'root = '", "grep -q 'nothing = '");
+    assert_eq!((night(&job, 5), told(), drills()), (1, 4, 1));
+    let found = ills(&job);
+    assert!(found.iter().any(|one| one.starts_with("drill: the last one failed: verify command")), "{found:?}");
 }

@@ -24,6 +24,7 @@ mod outage;
 mod overlay;
 mod parity;
 mod profiles;
+mod recipes;
 mod repair;
 mod requests;
 mod restore;
