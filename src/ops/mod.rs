@@ -1,5 +1,6 @@
 //! Floor 5: the verbs on repositories. Each plans, reports to a monitor, and returns what it did; none prints.
 
+mod archive;
 mod backup;
 mod catalogue;
 mod check;
@@ -28,6 +29,7 @@ mod stats;
 mod stdin;
 mod tag;
 
+pub use archive::{ArchiveError, archive, write_file};
 pub use backup::{BackupRequest, Outcome, Parent, backup, estimate, find_parent, while_estimating};
 pub use catalogue::{Catalogue, Filter, Listed};
 pub use check::{CheckReport, CheckRequest, Cure, Finding, ReadData, Subset, check};
