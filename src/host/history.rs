@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::hooks::HookFailure;
+use super::logs::Logs;
 use crate::base::files;
 
 /// So many runs are kept; when there are more, the older half of them goes.
@@ -80,6 +81,9 @@ pub struct RunRecord {
     pub ended: Timestamp,
     pub outcome: Outcome,
     pub steps: Vec<StepRecord>,
+    /// The step that is being done, of a run under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookFailure>,
 }
@@ -117,6 +121,11 @@ impl History {
         lock.set_len(0)?;
         write!(lock, "{}", std::process::id())?;
         Ok(Ok(Turn { _lock: lock }))
+    }
+
+    /// Where the logs of runs are.
+    pub fn logs(&self) -> Logs {
+        Logs::new(&self.dir)
     }
 
     /// A new file for what a run has to say before it has begun, in the place of the last one.
@@ -230,6 +239,7 @@ mod tests {
             ended: now,
             outcome: Outcome::Success,
             steps: vec![step],
+            at: None,
             hooks: Vec::new(),
         }
     }

@@ -9,6 +9,7 @@ pub mod hooks;
 mod http;
 pub mod journal;
 pub mod log_file;
+pub mod logs;
 pub mod notify;
 pub mod profile;
 pub mod run;

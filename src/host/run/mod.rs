@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use super::history::{History, Outcome, RunRecord, StepRecord, last_done};
 use super::hooks::{self, Condition, Event, HookFailure, Verdict};
+use super::logs::Log;
 use super::profile::Profile;
 use super::profile::steps::{self, Step};
 
@@ -38,6 +39,7 @@ pub struct Job<'a> {
 struct Run<'a> {
     job: Job<'a>,
     record: RunRecord,
+    log: Log,
     /// What became of the steps so far.
     outcomes: BTreeMap<Step, Outcome>,
     /// A hook said that there is nothing more to do.
@@ -64,6 +66,7 @@ pub fn run(job: Job<'_>, resume: bool) -> io::Result<RunRecord> {
             (
                 RunRecord {
                     steps: Vec::new(),
+                    at: None,
                     ended: now,
                     profile: left.profile,
                     run_id: left.run_id,
@@ -81,7 +84,8 @@ pub fn run(job: Job<'_>, resume: bool) -> io::Result<RunRecord> {
         }
         None => (fresh(&job, now), Vec::new()),
     };
-    let mut run = Run { job, record, outcomes: BTreeMap::new(), fatal: None };
+    let log = job.history.logs().begin(&record.run_id);
+    let mut run = Run { job, record, log, outcomes: BTreeMap::new(), fatal: None };
     run.go(&done)?;
     Ok(run.record)
 }
@@ -97,6 +101,7 @@ fn fresh(job: &Job<'_>, now: Timestamp) -> RunRecord {
         ended: now,
         outcome: Outcome::Interrupted,
         steps: Vec::new(),
+        at: None,
         hooks: Vec::new(),
     }
 }
@@ -116,6 +121,8 @@ impl Run<'_> {
         // A profile that was read has an order.
         let order = steps::order(self.job.profile).map_err(io::Error::other)?;
         for step in order {
+            self.record.at = Some(step.to_string());
+            self.job.history.keep_current(&self.record)?;
             let before = done.iter().find(|record| record.step == step.to_string());
             let record = match before {
                 Some(record) => record.clone(),
@@ -124,12 +131,16 @@ impl Run<'_> {
             };
             self.outcomes.insert(step, record.outcome);
             (self.job.each)(&record);
+            let message = record.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+            self.log.line(&format!("{}: {}{message}", record.step, record.outcome.word()));
             self.record.steps.push(record);
+            self.record.at = None;
             self.record.ended = Timestamp::now();
             self.job.history.keep_current(&self.record)?;
         }
         self.end(cancelled);
         log::info!("it has ended: {}", self.record.outcome.word());
+        self.log.line(&format!("the run: {}", self.record.outcome.word()));
         if self.record.outcome == Outcome::Interrupted {
             // It may be gone on with.
             return self.job.history.keep_current(&self.record);
@@ -204,7 +215,7 @@ impl Run<'_> {
 
     fn with_hooks(&mut self, step: &Step) -> StepRecord {
         let Some(conditions) = step.conditions() else {
-            let done = step::work(&self.job, step);
+            let done = step::work(&self.job, step, &self.log);
             if done.outcome == Outcome::Error {
                 self.after(Condition::AnyError, step, &done);
             }
@@ -212,7 +223,7 @@ impl Run<'_> {
         };
         let begun = self.fire(conditions.start, Some(step), None);
         let mut done = match begun {
-            Verdict::Go => step::work(&self.job, step),
+            Verdict::Go => step::work(&self.job, step, &self.log),
             Verdict::Cancel => self.left_out(step, "a hook said so"),
             Verdict::Fatal => {
                 let what = format!("a hook failed on {}", conditions.start);
@@ -279,6 +290,9 @@ impl Run<'_> {
         let never = || false;
         let stop: &dyn Fn() -> bool = if event.condition.is_start() { self.job.stop } else { &never };
         let (verdict, failures): (_, Vec<HookFailure>) = hooks::fire(&self.job.profile.hook, event, stop);
+        for failure in &failures {
+            self.log.line(&format!("hook {} on {}: {}", failure.hook, failure.condition, failure.error));
+        }
         self.record.hooks.extend(failures);
         verdict
     }

@@ -11,6 +11,7 @@ use super::{Job, record, sources};
 use crate::host::child::{self, Ended, How, Stream};
 use crate::host::history::{Outcome, StepRecord};
 use crate::host::hooks::pause;
+use crate::host::logs::Log;
 use crate::host::profile::StageToCommit;
 use crate::host::profile::steps::Step;
 use crate::host::said::{INCOMPLETE, exit_error};
@@ -23,13 +24,14 @@ const MOST_WARNINGS: usize = 20;
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Does the step.
-pub fn work(job: &Job<'_>, step: &Step) -> StepRecord {
+pub fn work(job: &Job<'_>, step: &Step, log: &Log) -> StepRecord {
     let how = step.how(job.profile);
     let started = Timestamp::now();
     let begun = Instant::now();
     let mut wait = how.retry_after.map_or(RETRY_AFTER, |span| span.0);
     let mut tries = 1;
-    let mut done = once(job, step);
+    log.line(&format!("{step}: begun"));
+    let mut done = once(job, step, log);
     while done.outcome == Outcome::Error && tries <= how.retry && !(job.stop)() {
         log::warn!("{step}: {}; tried again in {} s", done.message.as_deref().unwrap_or("failed"), wait.as_secs_f64());
         if !pause(wait, job.stop) {
@@ -37,26 +39,26 @@ pub fn work(job: &Job<'_>, step: &Step) -> StepRecord {
         }
         wait *= 2;
         tries += 1;
-        done = once(job, step);
+        done = once(job, step, log);
     }
     StepRecord { started, seconds: begun.elapsed().as_secs_f64(), tries, ..done }
 }
 
-fn once(job: &Job<'_>, step: &Step) -> StepRecord {
+fn once(job: &Job<'_>, step: &Step, log: &Log) -> StepRecord {
     match step {
-        Step::Sources => look(job),
-        Step::Connect(tier) => spawn(job, step, &["snapshots", "--latest", "1"], tier.as_deref()),
+        Step::Sources => look(job, log),
+        Step::Connect(tier) => spawn(job, log, step, &["snapshots", "--latest", "1"], tier.as_deref()),
         Step::Backup => match &job.profile.stage {
-            Some(StageToCommit { commit, keep: true }) => spawn(job, step, &["snapshot", "--", commit], None),
-            Some(StageToCommit { commit, keep: false }) => spawn(job, step, &["commit", "--", commit], None),
-            None => spawn(job, step, &["backup"], None),
+            Some(StageToCommit { commit, keep: true }) => spawn(job, log, step, &["snapshot", "--", commit], None),
+            Some(StageToCommit { commit, keep: false }) => spawn(job, log, step, &["commit", "--", commit], None),
+            None => spawn(job, log, step, &["backup"], None),
         },
-        Step::Copy(tier) => spawn(job, step, &["copy"], Some(tier)),
-        Step::Forget | Step::Prune | Step::Check | Step::Drill => spawn(job, step, &[step.word()], None),
+        Step::Copy(tier) => spawn(job, log, step, &["copy"], Some(tier)),
+        Step::Forget | Step::Prune | Step::Check | Step::Drill => spawn(job, log, step, &[step.word()], None),
     }
 }
 
-fn look(job: &Job<'_>) -> StepRecord {
+fn look(job: &Job<'_>, log: &Log) -> StepRecord {
     let review = job.profile.backup.as_ref().map(sources::review).unwrap_or_default();
     let outcome = match (review.errors.is_empty(), review.warnings.is_empty()) {
         (false, _) => Outcome::Error,
@@ -66,11 +68,12 @@ fn look(job: &Job<'_>) -> StepRecord {
     let message = (!review.errors.is_empty()).then(|| review.errors.join("; "));
     for warning in &review.warnings {
         log::warn!("sources: {warning}");
+        log.line(&format!("sources: {warning}"));
     }
     StepRecord { warnings: review.warnings, ..record(&Step::Sources, outcome, message) }
 }
 
-fn spawn(job: &Job<'_>, step: &Step, args: &[&str], tier: Option<&str>) -> StepRecord {
+fn spawn(job: &Job<'_>, log: &Log, step: &Step, args: &[&str], tier: Option<&str>) -> StepRecord {
     let settings = step.how(job.profile);
     let how = How {
         input: Vec::new(),
@@ -87,6 +90,7 @@ fn spawn(job: &Job<'_>, step: &Step, args: &[&str], tier: Option<&str>) -> StepR
             Some(message) => failure = Some(message),
             None => {
                 let (level, text) = leveled(line);
+                log.line(&format!("{step}: {}{text}", if level <= Level::Warn { "warning: " } else { "" }));
                 log::log!(level, "{step}: {text}");
                 if level == Level::Warn && warnings.len() < MOST_WARNINGS {
                     warnings.push(text);
