@@ -12,6 +12,30 @@ die() {
     exit 1
 }
 
+# What tests of the page and of metrics need, and nothing else does. The package of promtool has a server with it, which
+# is not to run here: only the one program is taken out of it.
+browser() {
+    local -a missing=()
+    command -v chromium >/dev/null || missing+=(chromium)
+    command -v chromedriver >/dev/null || missing+=(chromium-driver)
+    local tools=$CARGO_TARGET_DIR/tools/bin
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        [ ${#missing[@]} -eq 0 ] || say "not root, or no apt-get: tests with a browser are left out (${missing[*]})"
+        return 0
+    fi
+    local -x DEBIAN_FRONTEND=noninteractive
+    if [ ${#missing[@]} -gt 0 ]; then
+        say "installing ${missing[*]}"
+        apt-get update -qq && apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null || return 1
+    fi
+    command -v promtool >/dev/null || [ -x "$tools/promtool" ] || (
+        say "taking promtool out of its package"
+        place=$(mktemp -d) && trap 'rm -rf "$place"' EXIT && mkdir -p "$tools" && chmod 755 "$place" && cd "$place" &&
+            apt-get update -qq && apt-get download -qq -o APT::Sandbox::User=root prometheus && dpkg-deb -x prometheus_*.deb . &&
+            cp usr/bin/promtool "$tools/"
+    )
+}
+
 # What says nothing new about a bucket: tests that use one, or a disk, in any case, that need no repository, and that
 # look at what happens inside of a stage (foreign suites, counted requests), wherever its snapshot goes.
 not_on_s3=(bucket:: outage:: cluster:: full_disk:: help:: harness:: suites:: requests:: tls::)

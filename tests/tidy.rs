@@ -20,7 +20,7 @@ const FLOORS: [(&str, u32); 10] = [
 ];
 
 /// A library and the places that may name it.
-const KEEPERS: [(&str, &[&str]); 9] = [
+const KEEPERS: [(&str, &[&str]); 10] = [
     ("fuser", &["src/mount/"]),
     ("rocksdb", &["src/repo/index/", "src/repo/index.rs", "src/view/stage/"]),
     ("opendal", &["src/store/s3/"]),
@@ -28,6 +28,7 @@ const KEEPERS: [(&str, &[&str]); 9] = [
     ("tokio", &["src/store/s3/", "src/host/http.rs", "src/host/serve/"]),
     ("axum", &["src/host/serve/"]),
     ("hyper", &["src/host/serve/"]),
+    ("maud", &["src/host/serve/page/"]),
     ("tar", &["src/ops/archive.rs"]),
     ("reed_solomon_simd", &["src/codec/shards.rs"]),
 ];

@@ -1,11 +1,12 @@
-//! Floor 1: ids, units, time, files and environment of this machine, and the monitor that long operations report to.
-//! Knows nothing of repositories.
+//! Floor 1: ids, units, text, time, files and environment of this machine, and the monitor that long operations report
+//! to. Knows nothing of repositories.
 
 pub mod environment;
 pub mod files;
 mod id;
 mod monitor;
 pub mod parallel;
+pub mod text;
 mod time;
 pub mod units;
 

@@ -1,5 +1,6 @@
 //! `snapfold serve`: health, metrics and runs over HTTP.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,7 +12,7 @@ use clap::{Args, ValueHint};
 use super::failure::{Done, Failure, shown_path};
 use super::global::Global;
 use super::health;
-use super::layers;
+use super::layers::{self, Refusal};
 use super::mount::tell_manager;
 use super::output::{Object, Out};
 use super::run::Launcher;
@@ -20,7 +21,7 @@ use super::signals;
 use crate::base::environment::variable;
 use crate::host::notify::State;
 use crate::host::profile::{self, Found};
-use crate::host::serve::{self, Launch, Options, Served, Token};
+use crate::host::serve::{self, Launch, Open, Options, Served, Token};
 
 /// A longer file is no token's.
 const LONGEST: u64 = 4096;
@@ -44,6 +45,9 @@ pub struct Serve {
     /// Who sends the first line of this file may ask for runs and snapshots
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     token_file: Option<PathBuf>,
+    /// Without a token, let everybody who reaches the loopback read what is in snapshots
+    #[arg(long, conflicts_with = "token_file")]
+    browse_without_token: bool,
     /// Answer also to who asks for this name, as a reverse proxy may pass it on (may be repeated)
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
@@ -52,6 +56,10 @@ pub struct Serve {
 impl Serve {
     pub fn run(self, global: &Global, session: &Session) -> Result<Done, Failure> {
         signals::install()?;
+        if self.browse_without_token && !self.listen.ip().is_loopback() {
+            let failure = Failure::new("--browse-without-token is for addresses of the loopback alone");
+            return Err(failure.hint("with --token-file, who has the token may browse"));
+        }
         let profiles = served(&health::profiles(global, session)?)?;
         let state = session.state_dir()?;
         let options = Options {
@@ -60,6 +68,7 @@ impl Serve {
             state_dir: state.to_owned(),
             dirs: vec![session.cache_dir()?.to_owned(), state.to_owned()],
             token: self.token_file.as_deref().map(token).transpose()?,
+            lets_browse: self.browse_without_token,
             names: self.allow_host,
             launch: launch(Launcher::of_none()?),
             stop: Box::new(signals::asked),
@@ -100,9 +109,34 @@ fn read(global: &Global, session: &Session) -> serve::Read {
 
 fn served(found: &[Found]) -> Result<Vec<Served>, Failure> {
     let one = |found: &Found| {
-        Ok(Served { found: found.clone(), host: health::host(found), launch: launch(Launcher::new(found)?) })
+        let launch = launch(Launcher::new(found)?);
+        Ok(Served { found: found.clone(), host: health::host(found), launch, open: open(found) })
     };
     found.iter().map(one).collect()
+}
+
+/// Opens the repository of a profile as a command that names the profile does, but asks nobody.
+fn open(found: &Found) -> Open {
+    let name = OsString::from(&found.name);
+    let args: Vec<OsString> = vec![
+        "snapfold".into(),
+        "--config".into(),
+        found.file.path.clone().into(),
+        "--profile".into(),
+        name,
+        "ls".into(),
+    ];
+    Box::new(move || {
+        let cli = layers::parse(&args, &variable).map_err(|refusal| match refusal {
+            Refusal::Usage(error) => error.to_string(),
+            Refusal::Failure(failure) => failure.message,
+        })?;
+        let mut session = Session::new(&cli.global);
+        if session.is_password_typed() {
+            return Err("its password is typed: a profile needs password-file or password-command".to_owned());
+        }
+        session.open_reader().map_err(|failure| failure.message)
+    })
 }
 
 fn launch(launcher: Launcher) -> Launch {

@@ -169,6 +169,11 @@ impl Session {
         self.asked.as_ref().map_or(&[][..], |password| &password[..])
     }
 
+    /// Whether somebody at a terminal has to be asked for the password.
+    pub fn is_password_typed(&self) -> bool {
+        matches!(self.password, Ok(Source::Prompt))
+    }
+
     pub fn choose_password(&self) -> Result<Password, Failure> {
         self.password.as_ref().map_err(Clone::clone)?.choose("the new repository")
     }

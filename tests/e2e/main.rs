@@ -22,6 +22,7 @@ mod mount;
 mod oddities;
 mod outage;
 mod overlay;
+mod page;
 mod parity;
 mod profiles;
 mod recipes;

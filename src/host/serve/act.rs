@@ -81,7 +81,7 @@ fn work(mut command: Command, what: &str, stop: &dyn Fn() -> bool) -> Result<Sai
 }
 
 /// Starts the run, which from then on goes its own way, and waits until it is known to have begun, or to have ended.
-fn begin(watched: &Watched) -> Result<String, Refused> {
+pub fn begin(watched: &Watched) -> Result<String, Refused> {
     let _turn = watched.beginning.lock().unwrap_or_else(PoisonError::into_inner);
     let name = watched.name();
     let what = format!("run {name}");

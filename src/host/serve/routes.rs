@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 
-use super::{Shared, act, answer, api, health, metrics};
+use super::{Shared, act, answer, api, health, metrics, page};
 
 pub fn all(shared: &Arc<Shared>) -> Router {
     Router::new()
@@ -15,6 +15,7 @@ pub fn all(shared: &Arc<Shared>) -> Router {
         .route("/api/runs/{profile}", get(api::runs))
         .route("/api/run/{profile}", post(act::run))
         .route("/api/stage/{id}/snapshot", post(act::snapshot))
+        .merge(page::routes())
         .fallback(answer::nowhere)
         .method_not_allowed_fallback(answer::wrong_method)
         .layer(middleware::from_fn_with_state(shared.clone(), answer::around))

@@ -26,7 +26,7 @@ impl Token {
         Ok(Self(blake3::hash(line.as_bytes())))
     }
 
-    fn is(&self, offered: &[u8]) -> bool {
+    pub fn is(&self, offered: &[u8]) -> bool {
         self.0 == blake3::hash(offered)
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::answer::{Refused, blocking};
 use super::known::Memory;
+use super::opened::{self, Kept};
 use super::{Served, Shared, heartbeat};
 use crate::host::history::History;
 
@@ -20,6 +21,7 @@ pub struct Watched {
     pub served: Served,
     pub history: History,
     pub memory: Arc<Memory>,
+    pub opened: Kept,
     /// Held by who begins a run.
     pub beginning: Mutex<()>,
 }
@@ -74,7 +76,8 @@ impl Watching {
                 return known.clone();
             }
             let history = History::new(&self.state_dir, &served.found.name);
-            let watched = Arc::new(Watched { served, history, memory: Arc::default(), beginning: Mutex::default() });
+            let (memory, opened, beginning) = (Arc::default(), Kept::default(), Mutex::default());
+            let watched = Arc::new(Watched { served, history, memory, opened, beginning });
             new.push(watched.clone());
             watched
         };
@@ -108,6 +111,7 @@ pub fn begin(shared: &Arc<Shared>, profiles: Vec<Served>) {
             if let Ok(read) = blocking(move || (reader.options.read)()).await {
                 take(&shared, read);
             }
+            opened::close_idle(&shared.watching.now());
         }
     });
 }
@@ -123,7 +127,8 @@ mod tests {
         let file = ConfigFile::parse("snapfold.toml".into(), text.to_owned()).unwrap();
         let one = |(name, profile): (&String, _)| {
             let found = Found { name: name.clone(), profile, file: file.clone() };
-            Served { found, host: "h".into(), launch: Box::new(|_, _| Command::new("true")) }
+            let launch = Box::new(|_: &[&str], _: Option<&str>| Command::new("true"));
+            Served { found, host: "h".into(), launch, open: Box::new(|| Err("not here".into())) }
         };
         file.config.profile.iter().map(|(name, profile)| one((name, profile.clone()))).collect()
     }

@@ -1,6 +1,7 @@
 //! A world per test: a temporary directory with a repository, cache and state of its own, commands run in it, mounts
 //! that end with it. Knows nothing of what is tested.
 
+pub mod browser;
 pub mod bucket;
 pub mod compare;
 pub mod http;
@@ -10,6 +11,7 @@ mod objects;
 pub mod proxy;
 mod random;
 mod running;
+pub mod serving;
 
 pub use mounted::Mounted;
 pub use objects::{Objects, id_of};
