@@ -3,7 +3,7 @@
 use crate::harness::http::Server;
 use crate::harness::job::Job;
 use crate::harness::serving::{Serving, TOKEN};
-use crate::harness::{leave_out, mounts, root, shell, tool, wait_until};
+use crate::harness::{has_ended, leave_out, mounts, root, shell, tool, wait_until};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -86,6 +86,9 @@ fn profiles_and_runs_are_told_to_anybody_and_done_for_the_token_alone() {
     let runs = || serving.get("/api/runs/web").json()["runs"].clone();
     wait_until("the run is in the history", || runs()[0]["run_id"].as_str() == run_id.as_deref());
     assert_eq!((runs()[0]["outcome"].as_str(), job.world.snapshots().len()), (Some("success"), 1));
+    // Its lock goes when it does, and its id ends with that of its process.
+    let pid = run_id.as_deref().and_then(|id| id.rsplit_once('-')?.1.parse().ok()).expect("a process");
+    wait_until("the run has ended", || has_ended(pid));
     assert_eq!(job.run(&[]).0, 0);
     assert_eq!(runs().as_array().map(Vec::len), Some(2));
     let one = serving.get("/api/runs/web?limit=1").json();

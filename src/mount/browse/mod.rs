@@ -26,7 +26,7 @@ use crate::view::stage::BaseRef;
 /// Decoded directory pages kept, in bytes.
 const PAGES: u64 = Stored::PAGE_BUDGET;
 /// What the kernel reads ahead of a sequential reader, where we may say so.
-const READ_AHEAD_KIB: u32 = 1024;
+const READ_AHEAD_KIB: u32 = 2048;
 
 /// How snapshots are mounted.
 #[derive(Debug, Clone)]
