@@ -70,16 +70,29 @@ impl Objects {
         self.sizes(place).into_iter().map(|(key, _)| key).collect()
     }
 
-    /// Every object and its bytes.
+    /// Every object and its bytes. A cluster may list for a while what was deleted.
     pub fn contents(&self) -> BTreeMap<String, Vec<u8>> {
-        self.keys("").into_iter().map(|key| (key.clone(), self.get(&key))).collect()
+        let found = |key: String| self.find(&key).map(|bytes| (key, bytes));
+        self.keys("").into_iter().filter_map(found).collect()
     }
 
     #[track_caller]
     pub fn get(&self, key: &str) -> Vec<u8> {
+        self.find(key).expect("an object")
+    }
+
+    fn find(&self, key: &str) -> Option<Vec<u8>> {
         match self {
-            Self::Dir(root) => fs::read(root.join(key)).expect("read"),
-            Self::Bucket(bucket) => wait(async { bucket.read(key).await.expect("an object").to_vec() }),
+            Self::Dir(root) => match fs::read(root.join(key)) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+                read => Some(read.expect("read")),
+            },
+            Self::Bucket(bucket) => wait(async {
+                match bucket.read(key).await {
+                    Err(error) if error.kind() == opendal::ErrorKind::NotFound => None,
+                    read => Some(read.expect("read").to_vec()),
+                }
+            }),
         }
     }
 
