@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Role;
-use super::yard::{DAY, Yard, files, prune_request};
-use crate::base::{Counter, Monitor, Silent, Timestamp};
+use super::yard::{DAY, Files, Yard, files, prune_request};
+use crate::base::{Counter, Monitor, Silent, SnapshotId, Timestamp};
 use crate::ops::fixture::{disk, request};
 use crate::ops::{BackupRequest, OpError, backup, find_parent};
 use crate::repo::{Holder, Indexed, Lease, RepoError};
@@ -118,16 +118,22 @@ fn hosts_whose_clocks_are_wrong_lose_nothing_and_hasten_nothing() {
     yard.is_clean();
 }
 
+/// A repository of which a fifth is needed, by a snapshot of these files, and the rest is old enough to go.
+fn mostly_dead(yard: &Yard) -> (Arc<Indexed>, SnapshotId, Files) {
+    let repo = yard.host("a");
+    let first = yard.backup(&repo, &files(1..40));
+    let kept = files((1..40).filter(|seed| seed % 5 == 0));
+    let second = yard.backup(&repo, &kept);
+    repo.forget(&first).unwrap();
+    yard.store.advance(2 * DAY);
+    (repo, second, kept)
+}
+
 #[test]
 fn a_pack_that_rotted_is_repacked_by_its_parity_and_kept_without() {
     for parity in [None, Some(5)] {
         let yard = Yard::with_parity(parity);
-        let repo = yard.host("a");
-        let first = yard.backup(&repo, &files(1..40));
-        let kept = files((1..40).filter(|seed| seed % 5 == 0));
-        let second = yard.backup(&repo, &kept);
-        repo.forget(&first).unwrap();
-        yard.store.advance(2 * DAY);
+        let (repo, second, kept) = mostly_dead(&yard);
         let request = prune_request(DAY, 0.0);
         let before: Vec<_> = yard.plan(&repo, request).of(Role::Repack).map(|pack| pack.stored.id).collect();
         // A bit in each of so many places: four are mended of a pack of any length.
@@ -158,12 +164,7 @@ fn a_pack_that_rotted_is_repacked_by_its_parity_and_kept_without() {
 #[test]
 fn packs_of_little_use_are_repacked_within_limits() {
     let yard = Yard::new();
-    let repo = yard.host("a");
-    let first = yard.backup(&repo, &files(1..40));
-    let kept = files((1..40).filter(|seed| seed % 5 == 0));
-    let second = yard.backup(&repo, &kept);
-    repo.forget(&first).unwrap();
-    yard.store.advance(2 * DAY);
+    let (repo, second, kept) = mostly_dead(&yard);
     let lazy = yard.plan(&repo, prune_request(DAY, 99.0));
     assert_eq!(lazy.tally(Role::Repack).packs, 0);
     let little = super::PruneRequest { max_repack: 2_300_000, ..prune_request(DAY, 0.0) };
