@@ -10,11 +10,9 @@ use super::nodes::{kind, rooted};
 use super::output::{Object, Out, shown};
 use super::selection;
 use super::session::Session;
-use super::signals;
+use super::signals::{self, BySignals};
 use crate::ops::{self, ArchiveError, OpError};
 use crate::tree::{Body, Node, Stored};
-
-use super::signals::BySignals;
 
 /// Print a file of a snapshot
 ///

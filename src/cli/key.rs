@@ -142,7 +142,9 @@ impl NewPassword {
             (None, None, Some(command)) => Source::Command(command.clone()),
             (None, None, None) => Source::Prompt,
         };
-        add(&source.choose("the new keyslot")?, self.cost.get()?)
+        // A mistake is told before anything is typed.
+        let cost = self.cost.get()?;
+        add(&source.choose("the new keyslot")?, cost)
     }
 }
 

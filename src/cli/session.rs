@@ -169,9 +169,9 @@ impl Session {
         self.asked.as_ref().map_or(&[][..], |password| &password[..])
     }
 
-    /// Whether somebody at a terminal has to be asked for the password.
+    /// Whether somebody at a terminal has still to be asked for the password.
     pub fn is_password_typed(&self) -> bool {
-        matches!(self.password, Ok(Source::Prompt))
+        matches!(self.password, Ok(Source::Prompt)) && self.asked.is_none()
     }
 
     pub fn choose_password(&self) -> Result<Password, Failure> {
@@ -185,8 +185,7 @@ impl Session {
     /// `Kind::NoRepository`.
     pub fn check_place(&self) -> Result<(), Failure> {
         let is_far = self.place()?.local().is_none();
-        let is_typed = matches!(self.password, Ok(Source::Prompt)) && self.asked.is_none();
-        if is_far && !is_typed { Ok(()) } else { self.check_repository() }
+        if is_far && !self.is_password_typed() { Ok(()) } else { self.check_repository() }
     }
 
     /// # Errors
