@@ -118,10 +118,10 @@ impl Archiver<'_> {
     fn one(&mut self, node: &Node, path: &[u8]) -> Result<(), ArchiveError> {
         let mut records = Records::default();
         let mut header = header(&node.meta, &mut records);
-        let is_link = node.meta.link.is_some_and(|link| self.links.contains_key(&link));
+        let linked = self.linked(node);
         let (kind, name) = match &node.body {
             Body::Socket => return Ok(()),
-            _ if is_link => (EntryType::Link, path.to_vec()),
+            _ if linked.is_some() => (EntryType::Link, path.to_vec()),
             Body::File(_) => (EntryType::Regular, path.to_vec()),
             Body::Dir(_) => (EntryType::Directory, [path, b"/"].concat()),
             Body::Symlink(_) => (EntryType::Symlink, path.to_vec()),
@@ -131,30 +131,28 @@ impl Archiver<'_> {
         };
         header.set_entry_type(kind);
         records.text("path", &name, &mut header.as_old_mut().name);
-        match &node.body {
-            _ if is_link => {
-                let target = self.linked(node);
-                records.text("linkpath", &target, &mut header.as_old_mut().linkname);
+        match (&node.body, &linked) {
+            (_, Some(target)) | (Body::Symlink(target), None) => {
+                records.text("linkpath", target, &mut header.as_old_mut().linkname);
             }
-            Body::Symlink(target) => records.text("linkpath", target, &mut header.as_old_mut().linkname),
-            Body::BlockDevice(rdev) | Body::CharDevice(rdev) => {
+            (Body::BlockDevice(rdev) | Body::CharDevice(rdev), None) => {
                 header.set_device_major(libc::major(*rdev))?;
                 header.set_device_minor(libc::minor(*rdev))?;
             }
-            Body::File(content) => {
+            (Body::File(content), None) => {
                 let length = content.length();
                 header.set_size(length);
                 records.number("size", length, length > MOST_SIZE);
             }
             _ => {}
         }
-        if !is_link {
+        if linked.is_none() {
             self.remember(node, path);
         }
         header.set_cksum();
         self.builder.append_pax_extensions(records.all())?;
         match &node.body {
-            Body::File(content) if !is_link => {
+            Body::File(content) if linked.is_none() => {
                 let mut data = Data::new(self.stored, content, self.monitor);
                 let written = self.builder.append(&header, &mut data);
                 written.map_err(|error| match data.failed {
@@ -167,14 +165,14 @@ impl Archiver<'_> {
     }
 
     /// The first name of a file that has been met by another one.
-    fn linked(&mut self, node: &Node) -> Vec<u8> {
-        let Some(link) = node.meta.link else { return Vec::new() };
-        let Some((path, left)) = self.links.get_mut(&link) else { return Vec::new() };
+    fn linked(&mut self, node: &Node) -> Option<Vec<u8>> {
+        let link = node.meta.link?;
+        let (path, left) = self.links.get_mut(&link)?;
         *left -= 1;
         if *left == 0 {
-            return self.links.remove(&link).map(|(path, _)| path).unwrap_or_default();
+            return self.links.remove(&link).map(|(path, _)| path);
         }
-        path.clone()
+        Some(path.clone())
     }
 
     fn remember(&mut self, node: &Node, path: &[u8]) {
