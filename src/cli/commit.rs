@@ -15,7 +15,8 @@ use super::stage::named;
 use crate::base::{Monitor, ObjectId};
 use crate::mount::commit::open_any;
 use crate::mount::control::Request;
-use crate::view::stage::{StageHome, StageInfo, StageState};
+use crate::mount::namespace;
+use crate::view::stage::{Keeper, StageHome, StageInfo, StageState};
 
 /// Turn a stage into a snapshot, mounted or not
 ///
@@ -85,6 +86,10 @@ fn run(mut session: Session, stage: &OsString, spool: Option<PathBuf>, last: boo
 }
 
 fn unmounted(mut session: Session, info: &StageInfo, last: bool) -> Result<Done, Failure> {
+    if info.new.keeper == Keeper::PrivateOverlay {
+        // There, also what its modes keep from its owner can be read.
+        namespace::enter()?;
+    }
     signals::install()?;
     session.offer_place(&info.new.place);
     let indexed = session.open_indexed()?;

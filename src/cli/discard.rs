@@ -14,8 +14,8 @@ use super::session::Session;
 use super::stage::named;
 use crate::base::ObjectId;
 use crate::mount::overlay::take_over;
-use crate::mount::unmount;
-use crate::view::stage::{self, StageInfo, StageState};
+use crate::mount::{namespace, unmount};
+use crate::view::stage::{self, Keeper, StageInfo, StageState};
 
 /// Drop a stage and what was written to it
 ///
@@ -46,12 +46,17 @@ impl Discard {
         }
         // All are known before the first is gone.
         let infos = self.stages.iter().map(|text| named(&session, text)).collect::<Result<Vec<_>, _>>()?;
+        if self.force {
+            let state = session.state_dir()?;
+            infos.iter().try_for_each(|info| end_daemon(state, info))?;
+        }
+        if infos.iter().any(|info| info.new.keeper == Keeper::PrivateOverlay) {
+            // There, also what its modes keep from its owner can be removed.
+            namespace::enter()?;
+        }
         let mut out = Out::new();
         for info in infos {
-            if self.force {
-                end_daemon(session.state_dir()?, &info)?;
-            }
-            if info.new.overlay && !stage::is_held(&info.dir) {
+            if info.new.keeper.is_overlay() && !stage::is_held(&info.dir) {
                 take_over(&info.dir)?;
             }
             stage::discard(&info)?;
@@ -87,7 +92,7 @@ fn end_daemon(state: &Path, info: &StageInfo) -> Result<(), Failure> {
     }
     match mountpoint {
         // An overlay is taken away like one that was left behind.
-        Some(point) if !info.new.overlay => Ok(unmount(point)?),
+        Some(point) if !info.new.keeper.is_overlay() => Ok(unmount(point)?),
         _ => Ok(()),
     }
 }

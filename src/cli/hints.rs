@@ -114,6 +114,10 @@ impl From<MountError> for Failure {
                 failure.hint("without root, fusermount3 is needed: install the package fuse3")
             }
             MountError::NoOverlay => failure.hint("load the kernel module overlay, or leave out --overlay"),
+            MountError::NoNamespace { .. } => failure.hint(
+                "leave out --overlay, or see whether root can allow it: sysctl user.max_user_namespaces, \
+                 kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns",
+            ),
             MountError::Upper { .. } => {
                 failure.hint("--spool names a directory on another one, such as ext4, xfs or btrfs")
             }

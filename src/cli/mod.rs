@@ -22,6 +22,7 @@ mod global;
 mod health;
 mod hints;
 mod init;
+mod inside;
 mod key;
 mod key_file;
 mod layers;

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use clap::{Args, ValueHint};
+use rustix::process::geteuid;
 
 use super::daemon::{self, Readiness, Side};
 use super::failure::{Done, Failure, shown_path};
+use super::inside::Inside;
 use super::mount::{print, tell_manager};
 use super::mountpoint::{self, MountFlags};
 use super::output::{Object, Style};
@@ -19,10 +21,11 @@ use super::{args, selection, signals};
 use crate::base::{Counter, Monitor, ObjectId, Problem, Timestamp};
 use crate::host::notify::State;
 use crate::mount::commit::{AnyStage, CommitError, open_any};
+use crate::mount::namespace;
 use crate::mount::overlay::{OverlayMountOptions, mount_overlay};
 use crate::mount::stage::{StageMountOptions, mount_stage};
 use crate::repo::Indexed;
-use crate::view::stage::{self, BaseRef, NewStage, StageHome, StageInfo, StageState};
+use crate::view::stage::{self, BaseRef, Keeper, NewStage, StageHome, StageInfo, StageState};
 
 /// Mount a writable tree whose unmount becomes a snapshot
 ///
@@ -34,6 +37,9 @@ use crate::view::stage::{self, BaseRef, NewStage, StageHome, StageInfo, StageSta
 /// `fusermount3 -u`, SIGTERM and a shutdown make a snapshot as well, but do not wait for it. If nothing was changed,
 /// none is made.
 ///
+/// With a command after --, the stage is there as long as that runs. It becomes a snapshot if the command succeeds, and
+/// else stays as it is.
+///
 /// What was written stays on this machine, in the spool, until the snapshot is made: a daemon that was killed, or a
 /// power failure, costs nothing that was acknowledged. `snapfold stages` lists the stages there are, --resume mounts
 /// one again, `snapfold commit` makes a snapshot of one without mounting it, and `snapfold discard` drops one.
@@ -44,6 +50,8 @@ Examples:
   rsync -aHAX --delete ~/work/ /mnt/next/
   snapfold umount /mnt/next
 
+  snapfold stage --overlay ~/next --from latest -- rsync -a --delete ~/work/ ~/next/
+
   snapfold stage --resume 1a2b3c4d /mnt/next")]
 pub struct Stage {
     /// Where to mount it
@@ -52,7 +60,7 @@ pub struct Stage {
     /// Begin with what is in this snapshot, or in a directory of it
     #[arg(long, value_name = "SNAPSHOT[:PATH]", conflicts_with = "resume")]
     from: Option<OsString>,
-    /// Have the kernel's overlayfs keep what is written, which only root can: as fast as the disk the spool is on
+    /// Have the kernel's overlayfs keep what is written, as fast as the spool's disk: for root, or for a command
     #[arg(long, conflicts_with = "resume")]
     overlay: bool,
     /// Go on with this stage
@@ -80,6 +88,9 @@ pub struct Stage {
     /// What the snapshot is of (may be repeated), instead of what the snapshot of --from is of, or the mountpoint
     #[arg(long, value_name = "PATH", help_heading = "What the snapshot says of itself")]
     path: Vec<PathBuf>,
+    /// Run this once it is mounted, and unmount it when that ends
+    #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::CommandWithArguments)]
+    command: Vec<OsString>,
 }
 
 impl Stage {
@@ -92,14 +103,16 @@ impl Stage {
         if let Some(info) = &resumed {
             session.offer_place(&info.new.place);
         }
-        if self.overlay || resumed.as_ref().is_some_and(|info| info.new.overlay) {
-            self.check_overlay()?;
-        }
+        let keeper = resumed.as_ref().map_or_else(|| self.new_keeper(), |info| info.new.keeper);
+        self.check_keeper(keeper)?;
         session.check_place()?;
         let point = mountpoint::fit(&self.mountpoint, &session)?;
         // From here on nobody can be asked: a daemon has no terminal.
         session.ask_password()?;
-        if self.flags.foreground {
+        if keeper == Keeper::PrivateOverlay {
+            namespace::enter()?;
+        }
+        if self.flags.foreground || !self.command.is_empty() {
             return self.serve(&mut session, resumed, point, None);
         }
         let log = session.state_dir()?.join("stage.log");
@@ -135,6 +148,7 @@ impl Stage {
         signals::install()?;
         let monitor = Arc::new(CommitMonitor::new(if readiness.is_some() { None } else { Some(style) }));
         let ready = OnceLock::new();
+        let inside = Inside::new(&self.command);
         let tell = |point: &Path| {
             let line = said(style, &info, point);
             let told = match readiness {
@@ -149,17 +163,19 @@ impl Stage {
                 log::warn!("{failure}");
             }
             let _first = ready.set(());
+            inside.begin();
         };
+        let over = || inside.end().map_err(CommitError::Unwanted);
         let threads = self.flags.threads();
         let served = open_any(&indexed, home).and_then(|stage| match stage {
             AnyStage::Journaled(stage) => {
                 let allow_other = self.flags.allow_other;
                 let options = StageMountOptions { mountpoint, allow_other, nonempty: false, threads };
-                mount_stage(&indexed, stage, &options, monitor.clone(), tell)
+                mount_stage(&indexed, stage, &options, monitor.clone(), tell, over)
             }
             AnyStage::Overlay(stage) => {
                 let options = OverlayMountOptions { mountpoint, threads };
-                mount_overlay(&indexed, &stage, &options, monitor.clone(), tell)
+                mount_overlay(&indexed, &stage, &options, monitor.clone(), tell, over)
             }
         });
         monitor.finish();
@@ -192,13 +208,24 @@ impl Stage {
         }
     }
 
-    /// What only root can have is said before anything is asked.
-    fn check_overlay(&self) -> Result<(), Failure> {
-        if !rustix::process::geteuid().is_root() {
-            return Err(Failure::new("only root can mount an overlay of the kernel's")
-                .hint("without --overlay, a stage is for everybody"));
+    fn new_keeper(&self) -> Keeper {
+        match (self.overlay, geteuid().is_root()) {
+            (false, _) => Keeper::Journal,
+            (true, true) => Keeper::Overlay,
+            (true, false) => Keeper::PrivateOverlay,
         }
-        if self.flags.allow_other {
+    }
+
+    /// What cannot be had is said before anything is asked.
+    fn check_keeper(&self, keeper: Keeper) -> Result<(), Failure> {
+        if keeper == Keeper::Overlay && !geteuid().is_root() {
+            return Err(Failure::new("only root can go on with this stage: root began it, with --overlay"));
+        }
+        if keeper == Keeper::PrivateOverlay && self.command.is_empty() {
+            return Err(Failure::new("only root can mount an overlay of the kernel's for others to see")
+                .hint("say the command that is to see it, after `--`; or leave out --overlay"));
+        }
+        if keeper.is_overlay() && self.flags.allow_other {
             return Err(Failure::new("--allow-other: modes and owners alone keep others out of an overlay")
                 .hint("leave it out"));
         }
@@ -234,7 +261,7 @@ impl Stage {
             paths,
             tags: args::tags(&self.tag),
             time: self.time,
-            overlay: self.overlay,
+            keeper: self.new_keeper(),
         })
     }
 }

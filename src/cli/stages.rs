@@ -90,7 +90,7 @@ fn json(info: &StageInfo) -> Object {
         .put("short_id", info.id.short())
         .time("created", info.created)
         .put("state", state(info).0)
-        .put("overlay", info.new.overlay)
+        .put("overlay", info.new.keeper.is_overlay())
         .put("repository", info.new.place.as_str())
         .put("repository_id", info.new.repository.to_string())
         .text("directory", "directory_hex", info.dir.as_os_str().as_bytes())

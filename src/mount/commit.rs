@@ -39,6 +39,9 @@ pub enum CommitError {
     /// The kernel's overlay does not keep still, or could not be asked to.
     #[error(transparent)]
     Still(#[from] StillError),
+    /// Whoever it was mounted for does not want a snapshot of it.
+    #[error("{0}")]
+    Unwanted(String),
     /// A moment of it cannot be had.
     #[error("no snapshot of an overlay is made while it is mounted, since it cannot keep still")]
     NoMoment,
@@ -79,7 +82,7 @@ impl AnyStage {
 /// When it belongs to another repository, its base cannot be read, or the stage itself cannot; `Still` where programs
 /// still write to a mount that was left behind.
 pub fn open_any(repo: &Arc<Indexed>, home: StageHome) -> Result<AnyStage, CommitError> {
-    if !home.info().new.overlay {
+    if !home.info().new.keeper.is_overlay() {
         return Ok(AnyStage::Journaled(open_stage(repo, home)?));
     }
     let base = open_base(repo, &home)?;

@@ -7,6 +7,7 @@ pub mod commit;
 pub mod control;
 pub mod errno;
 mod invalidate;
+pub mod namespace;
 pub mod overlay;
 mod pulse;
 mod relay;

@@ -67,6 +67,9 @@ pub enum MountError {
     /// The kernel has no overlayfs.
     #[error("the kernel has no overlay filesystem")]
     NoOverlay,
+    /// Users may not have namespaces of mounts.
+    #[error("the system gives users no namespace of mounts: {source}")]
+    NoNamespace { source: io::Error },
     /// What is below a stage's directory cannot be the upper layer of an overlay.
     #[error("{}: its filesystem cannot hold what an overlay writes: {source}", path.display())]
     Upper { path: PathBuf, source: io::Error },

@@ -77,7 +77,7 @@ pub(super) fn is_mounted(device: &str) -> io::Result<bool> {
 }
 
 /// Whether a filesystem is mounted in any namespace of mounts but this process's.
-pub(super) fn is_elsewhere(device: &str) -> io::Result<bool> {
+pub(super) fn is_elsewhere(is_it: impl Fn(&Mounted) -> bool) -> io::Result<bool> {
     let own = fs::read_link("/proc/self/ns/mnt")?;
     let mut seen = vec![own];
     for process in fs::read_dir("/proc")? {
@@ -88,7 +88,7 @@ pub(super) fn is_elsewhere(device: &str) -> io::Result<bool> {
             continue;
         }
         let Ok(table) = fs::read(process.join("mountinfo")) else { continue };
-        if parse(&table).iter().any(|mount| mount.device == device) {
+        if parse(&table).iter().any(&is_it) {
             return Ok(true);
         }
         seen.push(namespace);
@@ -182,6 +182,6 @@ mod tests {
 
     #[test]
     fn what_only_this_namespace_has_is_nowhere_else() {
-        assert!(!is_elsewhere("no such device").unwrap());
+        assert!(!is_elsewhere(|mount| mount.device == "no such device").unwrap());
     }
 }

@@ -14,6 +14,7 @@ mod harness;
 mod health;
 mod help;
 mod hooks;
+mod inside;
 mod keys;
 mod kill;
 mod linux;

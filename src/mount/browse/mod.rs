@@ -21,6 +21,7 @@ use crate::repo::{ChunkSource, Indexed, RepoError};
 use crate::tree::Stored;
 use crate::view::FsError;
 use crate::view::browse::{Browse, BrowseOptions, Catalog, Chooser, Owners, Shelf};
+use crate::view::overlay::MarkNames;
 use crate::view::stage::BaseRef;
 
 /// Decoded directory pages kept, in bytes.
@@ -64,7 +65,7 @@ pub fn mount_browse(
     options: &BrowseMountOptions,
     ready: impl FnOnce(&Path),
 ) -> Result<Ended, BrowseError> {
-    let session = begin(repo, options, false)?;
+    let session = begin(repo, options, None)?;
     ready(session.mountpoint());
     Ok(session.wait())
 }
@@ -78,6 +79,7 @@ pub(super) fn mount_lower(
     repo: &Arc<Indexed>,
     mountpoint: PathBuf,
     base: &BaseRef,
+    names: MarkNames,
     threads: usize,
 ) -> Result<Session, BrowseError> {
     let options = BrowseMountOptions {
@@ -88,10 +90,10 @@ pub(super) fn mount_lower(
         nonempty: false,
         threads,
     };
-    begin(repo, &options, true)
+    begin(repo, &options, Some(names))
 }
 
-fn begin(repo: &Arc<Indexed>, options: &BrowseMountOptions, is_lower: bool) -> Result<Session, BrowseError> {
+fn begin(repo: &Arc<Indexed>, options: &BrowseMountOptions, lower: Option<MarkNames>) -> Result<Session, BrowseError> {
     let stored = Stored::new(repo.clone() as Arc<dyn ChunkSource>, PAGES);
     let owner = BrowseOptions {
         owners: options.owners,
@@ -106,7 +108,10 @@ fn begin(repo: &Arc<Indexed>, options: &BrowseMountOptions, is_lower: bool) -> R
     let pushes = Arc::new(Pushes::new());
     let pulse = Pulse::default();
     let filesystem = BrowseFilesystem::new(browse, pushes.clone(), pulse.clone(), options.allow_other);
-    let filesystem = if is_lower { filesystem.below_overlay() } else { filesystem };
+    let filesystem = match lower {
+        Some(names) => filesystem.below_overlay(names),
+        None => filesystem,
+    };
     let session = Session::mount(
         filesystem,
         &SessionOptions {
@@ -114,7 +119,7 @@ fn begin(repo: &Arc<Indexed>, options: &BrowseMountOptions, is_lower: bool) -> R
             source: repo.store().describe(),
             read_only: true,
             allow_other: options.allow_other,
-            default_permissions: options.allow_other || is_lower,
+            default_permissions: options.allow_other || lower.is_some(),
             nonempty: options.nonempty,
             threads: options.threads,
             read_ahead_kib: READ_AHEAD_KIB,

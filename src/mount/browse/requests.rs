@@ -20,7 +20,7 @@ use crate::mount::errno::errno;
 use crate::mount::pulse::Pulse;
 use crate::mount::reply::{self, BUFFER, LONG, negative};
 use crate::view::browse::{Browse, Entry, Lifetime, Listed};
-use crate::view::overlay;
+use crate::view::overlay::MarkNames;
 use crate::view::{Attr, FsError};
 
 const BRIEF: Duration = Duration::from_secs(1);
@@ -39,8 +39,8 @@ pub(super) struct BrowseFilesystem {
     pushes: Arc<Pushes>,
     pulse: Pulse,
     checks_permissions: bool,
-    /// An overlay lies on it.
-    is_lower: bool,
+    /// An overlay lies on it, which calls its own attributes so.
+    lower: Option<MarkNames>,
     stateless: Stateless,
 }
 
@@ -57,13 +57,13 @@ fn kept(result: Result<Entry, FsError>) -> Result<(Attr, Duration), FsError> {
 
 impl BrowseFilesystem {
     pub(super) fn new(browse: Browse, pushes: Arc<Pushes>, pulse: Pulse, checks_permissions: bool) -> Self {
-        Self { browse, pushes, pulse, checks_permissions, is_lower: false, stateless: Stateless::default() }
+        Self { browse, pushes, pulse, checks_permissions, lower: None, stateless: Stateless::default() }
     }
 
     /// For an overlay to lie on it.
-    pub(super) fn below_overlay(self) -> Self {
+    pub(super) fn below_overlay(self, names: MarkNames) -> Self {
         // The kernel asks for access lists only where they are checked, and the overlay checks by them.
-        Self { checks_permissions: true, is_lower: true, ..self }
+        Self { checks_permissions: true, lower: Some(names), ..self }
     }
 
     /// Where there is no attribute at all, the kernel asks once and then no more: copying tools ask three times a file.
@@ -75,21 +75,20 @@ impl BrowseFilesystem {
     /// the one that it shows to its users as this.
     fn xattr(&self, ino: u64, name: &[u8]) -> Result<Vec<u8>, FsError> {
         self.needs_xattrs()?;
-        match overlay::unescaped(name) {
-            Some(name) if self.is_lower => self.browse.xattr(ino, &name),
-            None if self.is_lower && overlay::is_own(name) => Err(FsError::NoAttr),
-            _ => self.browse.xattr(ino, name),
+        let Some(names) = self.lower else { return self.browse.xattr(ino, name) };
+        match names.unescaped(name) {
+            Some(name) => self.browse.xattr(ino, &name),
+            None if names.is_own(name) => Err(FsError::NoAttr),
+            None => self.browse.xattr(ino, name),
         }
     }
 
     fn xattrs(&self, ino: u64) -> Result<Vec<u8>, FsError> {
         self.needs_xattrs()?;
-        let names = self.browse.xattrs(ino)?;
-        if !self.is_lower {
-            return Ok(names);
-        }
-        let each = names.split_inclusive(|&byte| byte == 0);
-        Ok(each.flat_map(overlay::escaped).collect())
+        let list = self.browse.xattrs(ino)?;
+        let Some(names) = self.lower else { return Ok(list) };
+        let each = list.split_inclusive(|&byte| byte == 0);
+        Ok(each.flat_map(|name| names.escaped(name)).collect())
     }
 
     fn serve(&self, request: impl FnOnce()) {

@@ -11,12 +11,15 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags, XattrFlags};
 use rustix::mount::{FsPickFlags, MountFlags, OpenTreeFlags, UnmountFlags};
 
 use crate::mount::MountError;
-use crate::mount::table::{all, is_elsewhere, is_mounted, mounts_at, overlay_source};
+use crate::mount::table::{Mounted, all, is_elsewhere, is_mounted, mounts_at, overlay_source};
 use crate::view::overlay::OverlayStage;
+use crate::view::stage::{Keeper, Ledger};
 
 /// `redirect_dir` spares the copy of a directory that is renamed, `metacopy` that of a file whose attributes change.
 /// `index` would keep hard links of the base together, but needs file handles of the layer below.
 const OPTIONS: &str = "redirect_dir=on,metacopy=on,index=off,nfs_export=off,xino=off";
+/// A user's overlay may follow neither: he could write such marks by himself.
+const PRIVATE_OPTIONS: &str = "userxattr,index=off,nfs_export=off,xino=off";
 /// How often it is tried again to have an overlay keep still.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -38,11 +41,12 @@ pub enum StillError {
 }
 
 /// Whether the filesystem of a stage's directory has what an upper layer takes.
-pub(super) fn check_upper(dir: &Path) -> Result<(), MountError> {
+pub(super) fn check_upper(stage: &OverlayStage) -> Result<(), MountError> {
+    let dir = stage.dir();
     let (probe, other) = (dir.join("probe"), dir.join("probed"));
     let try_out = || -> io::Result<bool> {
         File::create(&probe)?;
-        rustix::fs::setxattr(&probe, "trusted.overlay.opaque", b"y", XattrFlags::empty())?;
+        rustix::fs::setxattr(&probe, stage.mark_names().opaque(), b"y", XattrFlags::empty())?;
         rustix::fs::renameat_with(CWD, &probe, CWD, &other, RenameFlags::WHITEOUT)?;
         let left = rustix::fs::stat(&probe)?;
         Ok(FileType::from_raw_mode(left.st_mode) == FileType::CharacterDevice && left.st_rdev == 0)
@@ -74,7 +78,9 @@ pub(super) fn mount(stage: &OverlayStage, point: &Path) -> Result<Overlay, Mount
     };
     let (lower, upper, work) = (open(stage.lower())?, open(stage.upper())?, open(stage.work())?);
     let path = |dir: &OwnedFd| format!("/proc/self/fd/{}", dir.as_raw_fd());
-    let data = format!("lowerdir={},upperdir={},workdir={},{OPTIONS}", path(&lower), path(&upper), path(&work));
+    let is_private = stage.home().info().new.keeper == Keeper::PrivateOverlay;
+    let options = if is_private { PRIVATE_OPTIONS } else { OPTIONS };
+    let data = format!("lowerdir={},upperdir={},workdir={},{options}", path(&lower), path(&upper), path(&work));
     let data = std::ffi::CString::new(data).map_err(|error| io(error.into()))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     match rustix::mount::mount(overlay_source(stage.dir()), point, "overlay", flags, data.as_c_str()) {
@@ -113,7 +119,7 @@ impl Overlay {
 
     /// Whether another namespace of mounts has a copy of it.
     pub fn is_elsewhere(&self) -> io::Result<bool> {
-        is_elsewhere(&self.device)
+        is_elsewhere(|mount| mount.device == self.device)
     }
 
     /// Takes it off the directory tree, once nobody can write to it any more.
@@ -150,13 +156,14 @@ pub fn take_over(dir: &Path) -> Result<(), StillError> {
     for _ in mounts_at(&lower) {
         rustix::mount::unmount(&lower, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).map_err(io::Error::from)?;
     }
-    let ours = all()?.into_iter().filter(|mount| mount.stage_dir().as_deref() == Some(dir));
-    let mut devices: Vec<String> = ours.map(|mount| mount.device).collect();
+    let is_ours = |mount: &Mounted| mount.stage_dir().as_deref() == Some(dir);
+    // A command that outlives the daemon that ran it has a namespace of its own.
+    if is_elsewhere(is_ours)? {
+        return Err(StillError::Written);
+    }
+    let mut devices: Vec<String> = all()?.into_iter().filter(is_ours).map(|mount| mount.device).collect();
     devices.dedup();
     for device in devices {
-        if is_elsewhere(&device)? {
-            return Err(StillError::Written);
-        }
         log::info!("{}: clearing away the mount of a daemon that is gone", dir.display());
         take_away(&device, Duration::ZERO)?;
     }

@@ -40,7 +40,7 @@ pub struct OverlayMountOptions {
 }
 
 /// Mounts a stage, calls `ready` with the mountpoint once it is there, waits until it is unmounted in whatever way
-/// (control socket, umount, SIGTERM, SIGINT, SIGHUP), and commits it.
+/// (control socket, umount, SIGTERM, SIGINT, SIGHUP), and commits it if `over` lets it.
 ///
 /// # Errors
 /// When it cannot be mounted (nothing was lost, the stage is resumable), somebody goes on writing, or the commit failed
@@ -51,13 +51,14 @@ pub fn mount_overlay(
     options: &OverlayMountOptions,
     monitor: Arc<dyn Monitor>,
     ready: impl FnOnce(&Path),
+    over: impl FnOnce() -> Result<(), CommitError>,
 ) -> Result<Receipt, CommitError> {
     let mountpoint = check_mountpoint(&options.mountpoint, false)?;
     let io = |source| MountError::Io { path: mountpoint.clone(), source };
-    check_upper(stage.dir())?;
+    check_upper(stage)?;
     let signals = signals().map_err(io)?;
     let lower = match &stage.home().info().new.base {
-        Some(base) => Some(mount_lower(repo, stage.lower(), base, options.threads)?),
+        Some(base) => Some(mount_lower(repo, stage.lower(), base, stage.mark_names(), options.threads)?),
         None => None,
     };
     let overlay = kernel::mount(stage, &mountpoint)?;
@@ -79,7 +80,8 @@ pub fn mount_overlay(
         }
     })?;
     ready(&mountpoint);
-    let committed = serve(&overlay, &signals, &left).and_then(|()| {
+    let still = serve(&overlay, &signals, &left);
+    let committed = over().and(still).and_then(|()| {
         let monitor: Arc<dyn Monitor> = relay.clone();
         commit_overlay(repo, stage, true, &monitor)
     });

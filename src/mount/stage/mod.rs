@@ -35,7 +35,7 @@ pub struct StageMountOptions {
 }
 
 /// Mounts a stage, calls `ready` with the mountpoint once it is there, serves it until it is unmounted in whatever way
-/// (control socket, umount, fusermount3, SIGTERM, SIGINT), and commits it.
+/// (control socket, umount, fusermount3, SIGTERM, SIGINT), and commits it if `over` lets it.
 ///
 /// # Errors
 /// When it cannot be mounted (nothing was lost, the stage is resumable), or the commit failed (the same).
@@ -45,6 +45,7 @@ pub fn mount_stage(
     options: &StageMountOptions,
     monitor: Arc<dyn Monitor>,
     ready: impl FnOnce(&Path),
+    over: impl FnOnce() -> Result<(), CommitError>,
 ) -> Result<Receipt, CommitError> {
     raise_file_limit();
     // Where only root can enter there is nothing to check, and the kernel need not ask for attributes to check by.
@@ -80,7 +81,7 @@ pub fn mount_stage(
     // Files may still be open where the mount was taken away from under them.
     stage.end();
     let monitor: Arc<dyn Monitor> = relay.clone();
-    let committed = commit_stage(repo, &stage, true, &monitor);
+    let committed = over().and_then(|()| commit_stage(repo, &stage, true, &monitor));
     control.finish(&committed);
     // Whoever waits has the answer by now.
     if committed.is_ok() {

@@ -19,7 +19,9 @@ use crate::mount::control::{Event, Request, ask, stage_at};
 use crate::ops::{BackupRequest, backup};
 use crate::repo::{Indexed, Params, Repository};
 use crate::store::LocalStore;
-use crate::view::stage::{BaseRef, Caller, Ledger, NewStage, ROOT, Receipt, Stage, StageHome, StageState, find};
+use crate::view::stage::{
+    BaseRef, Caller, Keeper, Ledger, NewStage, ROOT, Receipt, Stage, StageHome, StageState, find,
+};
 
 const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
 
@@ -55,7 +57,7 @@ impl Place {
             paths: vec![b"/x".to_vec()],
             tags: vec!["t".into()],
             time: None,
-            overlay: false,
+            keeper: Keeper::Journal,
         };
         open_stage(&self.repo, StageHome::create(&self.state(), new).unwrap()).unwrap()
     }
@@ -187,7 +189,7 @@ fn mount(place: &Place, stage: Arc<Stage>) -> Option<Mounted> {
     let (sender, ready) = crossbeam_channel::bounded(1);
     let repo = place.repo.clone();
     let serving = std::thread::spawn(move || {
-        mount_stage(&repo, stage, &options, silent(), |point| sender.send(point.to_owned()).unwrap())
+        mount_stage(&repo, stage, &options, silent(), |point| sender.send(point.to_owned()).unwrap(), || Ok(()))
     });
     match ready.recv() {
         Ok(_) => Some(Mounted { point, dir, serving: Some(serving), _ready: ready }),

@@ -17,7 +17,7 @@ use crate::tree::{Body, DirRef, Meta, Node, Stored};
 use crate::view::FsError;
 use crate::view::stage::{Ledger, Receipt, StageError, StageHome};
 
-use super::escaped;
+use super::MarkNames;
 
 const COMMITS: &str = "commits.json";
 
@@ -73,7 +73,7 @@ impl OverlayStage {
         make_private_dir(&new)?;
         let mut root = self.root();
         for xattr in &mut root.meta.xattrs {
-            xattr.name = escaped(&xattr.name);
+            xattr.name = self.mark_names().escaped(&xattr.name);
         }
         root.meta.xattrs.sort_unstable();
         let dir = File::open(&new)?;
@@ -98,6 +98,11 @@ impl OverlayStage {
                 Node { name: Vec::new(), meta, body: Body::Dir(DirRef::UNKNOWN) }
             }
         }
+    }
+
+    /// What the overlay calls its own attributes.
+    pub fn mark_names(&self) -> MarkNames {
+        MarkNames::of(self.home.info().new.keeper)
     }
 
     pub fn upper(&self) -> PathBuf {

@@ -8,5 +8,5 @@ mod source;
 mod tests;
 
 pub use layers::OverlayStage;
-pub use marks::{escaped, is_own, unescaped};
+pub use marks::MarkNames;
 pub use source::{OverlayPlace, OverlaySource};

@@ -9,7 +9,7 @@ use crate::tree::{
     Body, Content, Data, DirRef, DiskPlace, DiskSource, Entries, Entry, FilterOptions, Filters, Meta, Node, Pair,
     SideError, Source, Start, StoredSource, TreeError, merge_by_name,
 };
-use crate::view::stage::Ledger;
+use crate::view::stage::{Keeper, Ledger};
 
 use super::layers::OverlayStage;
 use super::marks::{Marks, is_whiteout};
@@ -52,10 +52,19 @@ impl<'a> OverlaySource<'a> {
     /// # Errors
     /// When the upper layer cannot be read.
     pub fn is_untouched(&self) -> Result<bool, TreeError> {
-        let root = self.disk.root()?;
+        let root = self.disk_root()?;
         let mut meta = root.node.meta.clone();
-        Marks::take(&mut meta.xattrs);
+        Marks::take(self.stage.mark_names(), &mut meta.xattrs);
         Ok(same_attributes(&meta, &self.stage.root().meta) && self.disk.list(&root)?.next().is_none())
+    }
+
+    /// The upper layer's root. A user could not give it the owners that it has in the base, and cannot give it others.
+    fn disk_root(&self) -> Result<Entry<DiskPlace>, TreeError> {
+        let mut root = self.disk.root()?;
+        if let (Keeper::PrivateOverlay, Some((_, base))) = (self.stage.home().info().new.keeper, &self.stage.base) {
+            (root.node.meta.uid, root.node.meta.gid) = (base.meta.uid, base.meta.gid);
+        }
+        Ok(root)
     }
 
     fn taken_over(node: Node) -> Entry<OverlayPlace> {
@@ -98,7 +107,7 @@ impl<'a> OverlaySource<'a> {
         if is_whiteout(&node) {
             return Ok(None);
         }
-        let marks = Marks::take(&mut node.meta.xattrs);
+        let marks = Marks::take(self.stage.mark_names(), &mut node.meta.xattrs);
         let is_dir = node.is_dir();
         let below = self.below(&node.name, &marks, same, parent)?.filter(|base| base.is_dir() == is_dir);
         node.meta.stamp = None;
@@ -165,7 +174,7 @@ impl Source for OverlaySource<'_> {
 
     fn root(&self) -> Result<Entry<OverlayPlace>, TreeError> {
         let base = self.stage.base.as_ref().map(|(_, root)| Arc::new(root.clone()));
-        let root = self.decoded(self.disk.root()?, base, None)?;
+        let root = self.decoded(self.disk_root()?, base, None)?;
         root.ok_or_else(|| wrong(b"", "the upper layer is no directory"))
     }
 

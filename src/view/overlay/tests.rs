@@ -12,7 +12,7 @@ use super::{OverlaySource, OverlayStage};
 use crate::base::{SnapshotId, Timestamp};
 use crate::repo::MemoryChunks;
 use crate::tree::{Body, ContentWriter, Data, DirBuilder, Meta, Node, Run, Source, Step, Stored, TreeError, Walk};
-use crate::view::stage::{Ledger, NewStage, Receipt, StageHome, find};
+use crate::view::stage::{Keeper, Ledger, NewStage, Receipt, StageHome, find};
 
 struct Place {
     state: tempfile::TempDir,
@@ -74,7 +74,7 @@ impl Place {
     }
 
     fn stage(&self) -> Arc<OverlayStage> {
-        self.open(StageHome::create(self.state.path(), NewStage::of_nothing(true)).unwrap())
+        self.open(StageHome::create(self.state.path(), NewStage::of_nothing(Keeper::Overlay)).unwrap())
     }
 
     fn open(&self, home: StageHome) -> Arc<OverlayStage> {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::{ObjectId, StageId, Timestamp};
 
 use super::StageError;
-use super::home::{BaseRef, NewStage};
+use super::home::{BaseRef, Keeper, NewStage};
 
 pub(super) const ABOUT: &str = "stage.json";
 const LOCK: &str = "lock";
@@ -21,6 +21,8 @@ const FORMAT: u32 = 1;
 /// The layout of a stage whose files are in the layers of an overlay: nothing that a journal's reader may take for an
 /// empty stage.
 const FORMAT_OVERLAY: u32 = 2;
+/// The same with marks of other names.
+const FORMAT_PRIVATE_OVERLAY: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
 struct About {
@@ -52,9 +54,12 @@ pub(super) fn read_about(dir: &Path) -> Result<Option<(Timestamp, NewStage)>, St
     let path = dir.join(ABOUT);
     let Some(about) = read_json::<About>(&path)? else { return Ok(None) };
     let damaged = |what: &str| StageError::Damaged { path: path.clone(), what: what.to_owned() };
-    if ![FORMAT, FORMAT_OVERLAY].contains(&about.format) {
-        return Err(damaged(&format!("written by another version of the program (format {})", about.format)));
-    }
+    let keeper = match about.format {
+        FORMAT => Keeper::Journal,
+        FORMAT_OVERLAY => Keeper::Overlay,
+        FORMAT_PRIVATE_OVERLAY => Keeper::PrivateOverlay,
+        other => return Err(damaged(&format!("written by another version of the program (format {other})"))),
+    };
     let time = |(secs, nanos)| match nanos {
         0..=999_999_999 => Ok(Timestamp::new(secs, nanos)),
         _ => Err(damaged("no time")),
@@ -74,7 +79,7 @@ pub(super) fn read_about(dir: &Path) -> Result<Option<(Timestamp, NewStage)>, St
         paths: about.paths,
         tags: about.tags,
         time: about.time.map(time).transpose()?,
-        overlay: about.format == FORMAT_OVERLAY,
+        keeper,
     };
     Ok(Some((time((about.created_secs, about.created_nanos))?, new)))
 }
@@ -145,7 +150,11 @@ pub(super) fn lock(dir: &Path, id: StageId) -> Result<File, StageError> {
 /// Says, durably, what a new stage is.
 pub(super) fn write_about(dir: &Path, created: Timestamp, new: &NewStage) -> Result<(), StageError> {
     let about = About {
-        format: if new.overlay { FORMAT_OVERLAY } else { FORMAT },
+        format: match new.keeper {
+            Keeper::Journal => FORMAT,
+            Keeper::Overlay => FORMAT_OVERLAY,
+            Keeper::PrivateOverlay => FORMAT_PRIVATE_OVERLAY,
+        },
         created_secs: created.secs,
         created_nanos: created.nanos,
         repository: new.repository.to_string(),

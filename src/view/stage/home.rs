@@ -40,14 +40,30 @@ pub struct NewStage {
     pub tags: Vec<String>,
     /// The time that its snapshots are to have; `None` is the time of each.
     pub time: Option<Timestamp>,
-    /// Whether the kernel's overlayfs keeps what is written, instead of a journal.
-    pub overlay: bool,
+    pub keeper: Keeper,
+}
+
+/// What keeps what is written to a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeper {
+    /// A journal and a spool, behind FUSE.
+    Journal,
+    /// The kernel's overlayfs, as only root can mount it.
+    Overlay,
+    /// The same as a user can: in a namespace of mounts of his own, with marks that need no privilege.
+    PrivateOverlay,
+}
+
+impl Keeper {
+    pub fn is_overlay(self) -> bool {
+        self != Self::Journal
+    }
 }
 
 #[cfg(test)]
 impl NewStage {
     /// One for tests that need nothing of what it says.
-    pub fn of_nothing(overlay: bool) -> Self {
+    pub fn of_nothing(keeper: Keeper) -> Self {
         Self {
             repository: RepositoryId([1; 32]),
             place: String::new(),
@@ -57,7 +73,7 @@ impl NewStage {
             paths: Vec::new(),
             tags: Vec::new(),
             time: None,
-            overlay,
+            keeper,
         }
     }
 }
@@ -284,7 +300,7 @@ mod tests {
             paths: vec![b"/x".to_vec()],
             tags: vec!["t".into()],
             time: Some(Timestamp::new(-5, 7)),
-            overlay: true,
+            keeper: Keeper::Overlay,
         }
     }
 
@@ -298,7 +314,7 @@ mod tests {
         let mountpoint = Some(PathBuf::from("/mnt/x"));
         assert_eq!(info.state, StageState::Open { pid: std::process::id(), mountpoint });
         assert_eq!((&info.new.base, info.new.time), (&new_stage().base, new_stage().time));
-        assert!(info.new.overlay);
+        assert_eq!(info.new.keeper, Keeper::Overlay);
         assert!(matches!(StageHome::open(&info), Err(StageError::InUse { .. })));
         assert!(matches!(discard(&info), Err(StageError::InUse { .. })));
         drop(home);

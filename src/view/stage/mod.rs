@@ -37,7 +37,7 @@ pub use attrs::SetAttr;
 pub use base::ROOT;
 pub use commit::Frozen;
 pub use error::StageError;
-pub use home::{BaseRef, NewStage, StageHome, StageInfo, StageState, discard, find, is_held, list};
+pub use home::{BaseRef, Keeper, NewStage, StageHome, StageInfo, StageState, discard, find, is_held, list};
 pub use ledger::Ledger;
 pub use listing::DirEntry;
 pub use overlay::{Caller, NAME_MAX, Stage};

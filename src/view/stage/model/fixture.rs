@@ -28,7 +28,8 @@ impl Place {
     }
 
     pub fn stage(&self) -> Arc<Stage> {
-        let home = StageHome::create(self.state.path(), NewStage::of_nothing(false)).unwrap();
+        let home =
+            StageHome::create(self.state.path(), NewStage::of_nothing(crate::view::stage::Keeper::Journal)).unwrap();
         Stage::open(home, self.base.clone()).unwrap()
     }
 
