@@ -3,6 +3,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,11 @@ class Bench:
     def warm(self, corpus):
         """Sources are read from memory: tools are measured, and no disk."""
         subprocess.run(["tar", "cf", "/dev/zero", self.source(corpus)], stderr=subprocess.DEVNULL, check=True)
+
+    def fresh(self):
+        """ext4 makes files slowly for a minute where it remembers that others were deleted."""
+        drop_caches()
+        self.warm("linux")
 
     def init(self, tool, corpus):
         repo = self.repo(tool, corpus)
@@ -185,6 +191,7 @@ class Bench:
         dd = ["dd", "if=/dev/zero", "of=dd", "bs=1M", f"count={(1 if self.quick else 4) << 10}"]
         for name, flags in ((tool.name, []), ("overlay", ["--overlay"])):
             self.init(tool, "stage")
+            self.fresh()
             repo = self.repo(tool, "stage")
             with self.trying("stage", name), self.staged(repo, False, flags) as stage:
                 into = stage.run(["rsync", "-a", f"{source}/", "./"])
@@ -203,6 +210,9 @@ class Bench:
             with self.trying("dd", name), self.staged(repo, False, flags) as stage:
                 self.record("dd into a stage", name, rated(stage.run(dd)))
                 os.unlink(stage.root + "/dd")
+        with self.trying("stage", "user"):
+            self.user_stage(source, dd)
+        self.fresh()
         with self.scratch() as target:
             plain = run(["rsync", "-a", f"{source}/", f"{target}/"])
             self.record("rsync into a stage", "ext4", plain)
@@ -212,6 +222,24 @@ class Bench:
             self.record("rsync, nothing changed", "ext4", run(["rsync", "-a", "--delete", f"{source}/", f"{target}/"]))
         with self.scratch() as target:
             self.record("dd into a stage", "ext4", rated(run(dd, cwd=target)))
+
+    def user_stage(self, source, dd):
+        """An ordinary user's overlay, in which the command runs that writes; its commit is part of that."""
+        home = f"{self.top}/user"
+        os.makedirs(f"{home}/stage")
+        # Where it was built may be closed to users.
+        program = shutil.copy(self.snapfold.program, home)
+        env = tools.Keyed().env(f"{home}/repo")
+        run(["chown", "-R", "nobody:nogroup", home])
+        user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", program]
+        run([*user, "init", "-q", "--new-key-file", f"{home}/repo.key"], env=env)
+        stage = [*user, "stage", "--overlay", f"{home}/stage", "--"]
+        self.fresh()
+        both = run([*stage, "rsync", "-a", f"{source}/", f"{home}/stage/"], env=env)
+        self.record("rsync and commit", "user", both)
+        wrote = run([*stage, "sh", "-c", 'cd "$0"; "$@"; rm dd', f"{home}/stage", *dd], env=env)
+        self.record("dd into a stage", "user", rated(wrote))
+        shutil.rmtree(home)
 
     def m_requests(self):
         """What the kernel asks while rsync makes new files."""
@@ -317,8 +345,8 @@ def far_away(port, seconds):
 
 def rated(took):
     """dd, by what it says it wrote."""
-    copied = [line for line in took.text.splitlines() if " bytes" in line]
-    return took.rate(int(copied[-1].split()[0]) / 1e6 / took.wall, "MB/s")
+    copied = re.search(r"(\d+) bytes .* copied, ([\d.]+) s", took.text)
+    return took.rate(int(copied[1]) / 1e6 / float(copied[2]), "MB/s")
 
 
 def size(path):
@@ -344,7 +372,7 @@ def main():
     args.tools = args.tools.split(",") if args.tools else tools.QUICK if args.quick else tools.ALL
     bench = Bench(args)
     bench.run()
-    print(report.text(bench.results, [tool.name for tool in bench.tools] + ["overlay", "ext4"] + report.PLACES))
+    print(report.text(bench.results, [tool.name for tool in bench.tools] + ["overlay", "user", "ext4"] + report.PLACES))
     if args.json:
         report.write(args.json, bench.results)
 

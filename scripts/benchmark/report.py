@@ -45,7 +45,8 @@ def best(results, measure, names, field="value"):
 def goals(results, names):
     """Each goal: what it compares, the ratio, and the most it may be. bupstash has key files alone, and is compared with
     snapfold with one."""
-    peers = [name for name in names if name not in ("snapfold", "key file", "squashfuse", "overlay", "ext4", *PLACES)]
+    others = ("snapfold", "key file", "squashfuse", "overlay", "user", "ext4", *PLACES)
+    peers = [name for name in names if name not in others]
 
     def times(measure, other, field="value", ours="snapfold"):
         ours = middle(results, measure, ours, field)
@@ -75,11 +76,13 @@ def goals(results, names):
         ("rewritten big file, growth, to the best peer", times("big file, growth", peers), 0.5),
         ("rsync and commit, to the best peer", times("rsync and commit", peers), 1.5),
         ("the same with an overlay", times("rsync and commit", peers, ours="overlay"), 1),
+        ("the same with a user's overlay", times("rsync and commit", peers, ours="user"), 1.5),
         ("rsync, nothing changed, to ext4", times("rsync, nothing changed", "ext4"), 2),
         ("the same with an overlay", times("rsync, nothing changed", "ext4", ours="overlay"), 2),
         ("commit, nothing changed, seconds", middle(results, "its commit, nothing changed", "snapfold"), 1),
         ("dd into a stage, to ext4", times("dd into a stage", "ext4"), 1.5),
         ("the same with an overlay", times("dd into a stage", "ext4", ours="overlay"), 1.1),
+        ("the same with a user's overlay", times("dd into a stage", "ext4", ours="user"), 1.5),
         ("requests per new file", middle(results, "requests per new file", "snapfold"), 9),
         ("memory at most, MiB", max((run.rss for runs in results.values() for run in runs.get("snapfold", [])),
                                     default=None), 256),
