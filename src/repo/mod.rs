@@ -42,7 +42,7 @@ pub use chunk::{Chunk, ChunkSink, ChunkSource, Class, MAX_CHUNK};
 pub use config::Params;
 pub use dry_run::DryRun;
 pub use error::RepoError;
-pub use index::{IndexTotals, LeftOut, LeftOutSet};
+pub use index::{Era, IndexTotals, LeftOut, LeftOutSet};
 pub use keys::Keys;
 pub use keyslot::Sort as SlotSort;
 pub use lease::{Holder, Lease};

@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::base::{Counter, Monitor, Silent, SnapshotId, StageId, Timestamp};
-use crate::repo::{ChunkSink, DryRun, Indexed, RepoError, Repository, Snapshot, Totals, Writer};
+use crate::repo::{ChunkSink, DryRun, Era, Indexed, RepoError, Repository, Snapshot, Totals, Writer};
 use crate::tree::{Body, Node, Source, Step, Stored, Walk, encode_node};
 
 use super::{Catalogue, Differences, Listed, OpError, publish, root_of};
 pub(super) use count::{NOTHING, count_entries, count_entry};
-use walker::Walker;
+use walker::{Made, Walker};
 
 /// What a snapshot is to say of itself, and how it is made.
 #[derive(Debug, Clone)]
@@ -95,12 +95,15 @@ pub fn backup<S: Source>(
         monitor.expect(Counter::Files, parent.snapshot.totals.files);
         monitor.expect(Counter::Bytes, parent.snapshot.totals.bytes);
     }
-    let walk = |sink: &dyn ChunkSink, has_lost| {
-        Walker::new(repo, source, sink, &stored, request, has_lost, &**monitor).run(base.as_ref())
+    let walk = |sink: &dyn ChunkSink, has_lost, era: Option<Era>| {
+        let of_base = base.as_ref().and_then(Node::dir);
+        let whole = era.filter(|era| of_base.is_some_and(|dir| repo.is_whole(*era, &dir.id)));
+        let walker = Walker::new(repo, source, sink, &stored, request, has_lost, &**monitor);
+        walker.relying_on(whole).run(base.as_ref())
     };
     let (made, written, relied) = if request.dry_run {
         let sink = DryRun::new(repo)?;
-        let made = walk(&sink, repo.has_lost())?;
+        let made = walk(&sink, repo.has_lost(), repo.era())?;
         (made, sink.written(), None)
     } else {
         let writer = repo.writer(monitor.clone())?;
@@ -109,8 +112,13 @@ pub fn backup<S: Source>(
         for id in parent.map(|parent| parent.id).iter().chain(&request.based_on) {
             has_lost |= !repo.is_covered(&relied, id)?;
         }
-        match walk(&writer, has_lost) {
-            Ok(made) => (made, writer.finish()?, Some(relied)),
+        let era = repo.era();
+        match walk(&writer, has_lost, era) {
+            Ok(made) => {
+                let written = writer.finish()?;
+                note_whole(repo, era, &made);
+                (made, written, Some(relied))
+            }
             Err(error) => {
                 keep_what_was_stored(writer, &error);
                 return Err(error);
@@ -145,6 +153,14 @@ pub fn backup<S: Source>(
     };
     outcome.snapshot = Some(publish(repo, &snapshot, relied, &[], monitor)?);
     Ok(outcome)
+}
+
+/// Spares the next backup to ask for each file of this tree whether the repository has it.
+fn note_whole(repo: &Indexed, era: Option<Era>, made: &Made) {
+    let (Some(era), Some(dir), true) = (era, made.root.dir(), made.found) else { return };
+    if let Err(error) = repo.note_whole(era, &dir.id) {
+        log::warn!("{error}");
+    }
 }
 
 /// Makes durable what a backup stored before it failed, so that the next one need not send it again.

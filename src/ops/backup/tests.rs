@@ -328,6 +328,42 @@ fn an_estimate_reads_no_file() {
 }
 
 #[test]
+fn files_of_a_parent_that_was_found_whole_are_not_asked_for_until_the_index_forgets_something() {
+    let place = Place::new();
+    let source = place.dir("source");
+    for n in 0..10 {
+        fs::write(source.join(format!("{n}")), noise(n, 50_000)).unwrap();
+    }
+    let_settle();
+    let first = place.backup(&source, None, &Watch::new());
+    let tree = first.root.dir().unwrap().id;
+    let is_whole = |place: &Place| place.repo.is_whole(place.repo.era().unwrap(), &tree);
+    assert!(is_whole(&place));
+    let place = place.reopen();
+    assert!(is_whole(&place), "another process goes by it as well");
+
+    // The data is neither there nor listed any more, so that nothing is known to be lost; the directory is found in
+    // its pack.
+    let data = place.packs().into_iter().max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap();
+    fs::remove_file(data).unwrap();
+    place.repo.segments().unwrap().iter().for_each(|segment| place.repo.delete_segment(segment).unwrap());
+    let place = place.reopen();
+    assert!(!is_whole(&place) && !place.repo.has_lost());
+    let parent = place.parent(&first);
+    let read = |place: &Place| {
+        let watch = Watch::new();
+        let dry = BackupRequest { dry_run: true, ..request() };
+        backup(&place.repo, &disk(&[&source]), Some(&parent), &dry, &monitor(&watch)).unwrap();
+        watch.counted(Counter::FilesRead)
+    };
+    assert_eq!(read(&place), 10);
+    // Noted wrongly, it is believed: no file is asked for.
+    let place = place.reopen();
+    place.repo.note_whole(place.repo.era().unwrap(), &tree).unwrap();
+    assert_eq!(read(&place), 0);
+}
+
+#[test]
 fn what_the_parent_lost_is_read_again_and_nothing_else_is() {
     let place = Place::new();
     let source = place.dir("source");

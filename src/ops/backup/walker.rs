@@ -2,7 +2,7 @@
 //! written when all that is in it has been.
 
 use crate::base::{ChunkId, Counter, Monitor, Problem, Timestamp};
-use crate::repo::{ChunkSink, Indexed, Totals};
+use crate::repo::{ChunkSink, Era, Indexed, Totals};
 use crate::tree::{
     Body, Content, ContentWriter, DirBuilder, Entries, Entry, Listing, Merge, Meta, Named, Node, Pair, Placed,
     SideError, Source, Start, Stored, TreeError, merge_by_name,
@@ -20,6 +20,8 @@ pub struct Made {
     pub totals: Totals,
     /// Whether directories were taken over unwalked, so that the totals do not count what is in them.
     pub taken_over: bool,
+    /// Whether all files' data was stored, or found in the repository: nothing was taken over on the source's word.
+    pub found: bool,
 }
 
 pub struct Walker<'a, S: Source> {
@@ -35,6 +37,8 @@ pub struct Walker<'a, S: Source> {
     made: Made,
     /// Whether chunks of the parent, or of what the source takes things over from, may be gone.
     has_lost: bool,
+    /// While it lasts, what the parent's tree needs is known to be in the local index.
+    whole: Option<Era>,
     /// Of what is being worked on, below the root.
     path: Vec<u8>,
 }
@@ -75,10 +79,16 @@ impl<'a, S: Source> Walker<'a, S> {
             monitor,
             contents: ContentWriter::new(sink),
             links: Links::default(),
-            made: Made { root: nothing, totals: NOTHING, taken_over: false },
+            made: Made { root: nothing, totals: NOTHING, taken_over: false, found: true },
             path: Vec::new(),
             has_lost,
+            whole: None,
         }
+    }
+
+    /// As long as the era lasts, what the parent's tree needs is taken to be in the local index.
+    pub fn relying_on(self, whole: Option<Era>) -> Self {
+        Self { whole, ..self }
     }
 
     pub fn run(mut self, base: Option<&Node>) -> Result<Made, OpError> {
@@ -88,6 +98,7 @@ impl<'a, S: Source> Walker<'a, S> {
         self.tell(root.problem.as_deref())?;
         if root.known {
             self.made.taken_over = true;
+            self.made.found = false;
             self.made.root = root.node;
             return Ok(self.made);
         }
@@ -175,6 +186,7 @@ impl<'a, S: Source> Walker<'a, S> {
         self.monitor.current(&self.path);
         if entry.known || !matches!(entry.node.body, Body::File(_)) {
             self.made.taken_over |= entry.node.is_dir();
+            self.made.found &= !entry.known;
             self.count(&entry.node, entry.known);
             self.tell(entry.problem.as_deref())?;
             return Ok(Some(entry.node));
@@ -228,7 +240,8 @@ impl<'a, S: Source> Walker<'a, S> {
         if !same || self.request.force_read {
             return Ok(None);
         }
-        Ok(self.is_there(content)?.then(|| content.clone()))
+        let known = !self.has_lost && self.whole.is_some_and(|era| self.repo.era() == Some(era));
+        Ok((known || self.is_there(content)?).then(|| content.clone()))
     }
 
     /// Whether stored content is in the repository: its topmost chunks, and if anything at all is lost, every chunk.

@@ -3,7 +3,8 @@
 //!
 //! The column family `chunks` maps chunk ids to places. The default one holds all else, told apart by its keys' first
 //! byte: `p` and a number: a pack; `n` and a pack's id: its number and length; `s` and a segment's id: it is loaded;
-//! `l` and a chunk's id: a place of last resort; `x`, a pack's id and a block's number: it is left out; `m`: counts.
+//! `l` and a chunk's id: a place of last resort; `x`, a pack's id and a block's number: it is left out; `t` and a
+//! tree's id: it was found whole; `m`: counts. Keys are only added, until `clear` deletes them all.
 
 mod records;
 #[cfg(test)]
@@ -19,7 +20,7 @@ use rocksdb::{
 };
 
 pub use self::records::{BlockPlace, Counts, PackPlaces, Place};
-use self::records::{last_resort_key, pack_key, pack_name_key};
+use self::records::{last_resort_key, pack_key, pack_name_key, tree_key};
 use super::left_out::{LeftOut, LeftOutSet, has_block};
 use crate::base::{ChunkId, ObjectId, PackId, SegmentId};
 use crate::codec::wire::{Malformed, Put, Take};
@@ -206,6 +207,16 @@ impl Db {
             each(PackId(Take::new(key).array()?), take.varint()?);
             Ok(())
         })
+    }
+
+    /// Whether the tree was noted, and nothing forgotten since.
+    pub fn is_whole(&self, tree: &ChunkId) -> Result<bool, DbError> {
+        Ok(self.db.get_pinned(tree_key(tree))?.is_some())
+    }
+
+    /// Notes that what the tree needs is in here.
+    pub fn note_whole(&self, tree: &ChunkId) -> Result<(), DbError> {
+        Ok(self.db.put(tree_key(tree), [])?)
     }
 
     pub fn counts(&self) -> Result<Counts, DbError> {

@@ -10,6 +10,7 @@ mod left_out;
 mod loading;
 mod lock;
 mod segment;
+mod whole;
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ pub use left_out::{LeftOut, LeftOutSet};
 pub use loading::{read_pack_entry, read_segment};
 pub use lock::Marker;
 pub use segment::SegmentBuilder;
+pub use whole::Era;
 
 use super::pack::PackEntry;
 use super::{RepoError, Repository};

@@ -181,6 +181,33 @@ fn segments_that_vanish_take_their_chunks_with_them() {
 }
 
 #[test]
+fn what_was_found_whole_counts_so_for_who_writes_the_index_and_until_something_vanishes() {
+    let place = Place::new();
+    let repository = place.init();
+    let indexed = place.open();
+    write(&indexed, 0..30).unwrap();
+    let tree = ChunkId([7; 32]);
+    let era = indexed.era().unwrap();
+    assert!(!indexed.is_whole(era, &tree));
+    indexed.note_whole(era, &tree).unwrap();
+    write(&indexed, 30..60).unwrap();
+    assert!(indexed.is_whole(era, &tree) && !indexed.is_whole(era, &ChunkId([8; 32])));
+    assert_eq!(place.open().era(), None, "who reads beside another does not know what that one forgets");
+    drop(indexed);
+    let indexed = place.open();
+    let era = indexed.era().unwrap();
+    assert!(indexed.is_whole(era, &tree));
+
+    repository.delete_segment(&repository.segments().unwrap()[0]).unwrap();
+    indexed.refresh().unwrap();
+    assert!(indexed.era() != Some(era) && !indexed.is_whole(era, &tree));
+    assert!(!indexed.is_whole(indexed.era().unwrap(), &tree));
+    // What was found before does not count after.
+    indexed.note_whole(era, &tree).unwrap();
+    assert!(!indexed.is_whole(indexed.era().unwrap(), &tree));
+}
+
+#[test]
 fn packs_replaced_by_others_are_followed() {
     let place = Place::new();
     place.init();

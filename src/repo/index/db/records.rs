@@ -82,6 +82,12 @@ pub(super) fn last_resort_key(id: &ChunkId) -> [u8; 33] {
     key
 }
 
+pub(super) fn tree_key(id: &ChunkId) -> [u8; 33] {
+    let mut key = [b't'; 33];
+    key[1..].copy_from_slice(id.as_bytes());
+    key
+}
+
 pub(super) fn pack_key(number: u32) -> [u8; 5] {
     let mut key = [b'p'; 5];
     key[1..].copy_from_slice(&number.to_be_bytes());
