@@ -194,7 +194,7 @@ impl Backup {
         let progress = Progress::start(session.style(), MEASURE);
         let monitor: Arc<dyn Monitor> = progress.clone();
         let outcome = if let Some(options) = filters {
-            let source = DiskSource::new(&paths, Filters::new(&options)?)?;
+            let source = DiskSource::new(&paths, Filters::new(&options)?)?.ahead();
             let run = || ops::backup(&indexed, &source, parent.as_ref(), &request, &monitor);
             if progress.is_drawn() && !self.how.no_scan {
                 ops::while_estimating(&source, &monitor, run)?

@@ -116,7 +116,7 @@ impl Place {
 
     /// Backs up, with `parent`'s unchanged files taken over.
     pub fn backup(&self, source: &Path, parent: Option<&Parent>, watch: &Arc<Watch>) -> Outcome {
-        let source = disk(&[source]);
+        let source = disk(&[source]).ahead();
         let monitor = watch.clone() as Arc<dyn Monitor>;
         backup(&self.repo, &source, parent, &request(), &monitor).unwrap()
     }

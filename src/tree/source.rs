@@ -28,12 +28,21 @@ pub trait Source: Sync {
     /// When it cannot be opened, or is not a regular file any more.
     fn open<'a>(&'a self, file: &Entry<Self::Place>) -> Result<Box<dyn Data + Send + 'a>, TreeError>;
 
-    /// The attributes of a file as they are now, so that one that changed while it was read is noticed. `None` where
-    /// nothing can change. Of the result only size, mtime and stamp count.
+    /// The attributes of a file as they are now, extended ones aside, so that one that changed while it was read is
+    /// noticed. `None` where nothing can change.
     ///
     /// # Errors
     /// When the file is gone.
     fn settled(&self, file: &Entry<Self::Place>) -> Result<Option<Meta>, TreeError>;
+
+    /// Whether it pays to list it in a thread of its own, ahead of what becomes of it, and does no harm. What
+    /// `complete` adds is then missing from what is listed.
+    fn lists_ahead(&self) -> bool {
+        false
+    }
+
+    /// Adds to an entry what its listing left out.
+    fn complete(&self, _entry: &mut Entry<Self::Place>) {}
 
     /// Told of each file that was read and is now stored as `content`, for sources that can spare the next reading.
     /// What it names is durable only once a snapshot is.

@@ -1,5 +1,6 @@
 //! Making a snapshot of a source: the disk, a stage, or a stream. Knows no kind of source.
 
+mod ahead;
 mod count;
 mod links;
 mod walker;

@@ -139,6 +139,53 @@ fn a_file_that_changes_while_it_is_read_is_stored_as_read_and_told() {
 }
 
 #[test]
+fn a_file_that_changes_between_being_listed_and_being_read_is_stored_as_it_is_by_then() {
+    struct Late(crate::tree::DiskSource, std::path::PathBuf);
+    impl Source for Late {
+        type Place = crate::tree::DiskPlace;
+        fn root(&self) -> Result<Entry<Self::Place>, TreeError> {
+            self.0.root()
+        }
+        fn list<'a>(&'a self, dir: &Entry<Self::Place>) -> Result<Entries<'a, Self::Place>, TreeError> {
+            // All of it is listed before any of it is taken up.
+            Ok(Box::new(self.0.list(dir)?.collect::<Vec<_>>().into_iter()))
+        }
+        fn open<'a>(&'a self, file: &Entry<Self::Place>) -> Result<Box<dyn Data + Send + 'a>, TreeError> {
+            if file.node.name == b"a" {
+                fs::write(&self.1, "longer than it was").unwrap();
+                fs::set_permissions(&self.1, fs::Permissions::from_mode(0o600)).unwrap();
+                let_settle();
+            }
+            self.0.open(file)
+        }
+        fn settled(&self, file: &Entry<Self::Place>) -> Result<Option<Meta>, TreeError> {
+            self.0.settled(file)
+        }
+        fn lists_ahead(&self) -> bool {
+            self.0.lists_ahead()
+        }
+        fn complete(&self, entry: &mut Entry<Self::Place>) {
+            self.0.complete(entry);
+        }
+    }
+    let place = Place::new();
+    let source = place.dir("source");
+    fs::write(source.join("a"), "first").unwrap();
+    fs::write(source.join("b"), "short").unwrap();
+    let_settle();
+    let watch = Watch::new();
+    let late = Late(disk(&[&source]).ahead(), source.join("b"));
+    let outcome = backup(&place.repo, &late, None, &request(), &monitor(&watch)).unwrap();
+    assert_eq!((watch.told(), outcome.totals.problems), (Vec::new(), 0));
+    let file = place.stored().resolve(&outcome.root, b"b").unwrap().unwrap().node;
+    assert_eq!((file.meta.size, file.meta.mode), (18, 0o600));
+    // What was stored is what is there.
+    let watch = Watch::new();
+    let again = place.backup(&source, Some(&place.parent(&outcome)), &watch);
+    assert_eq!((watch.counted(Counter::FilesRead), again.unchanged), (0, true));
+}
+
+#[test]
 fn what_cannot_be_read_is_told_and_left_out_unless_all_is_wanted() {
     struct Faulty(crate::tree::DiskSource);
     impl Source for Faulty {

@@ -1,6 +1,8 @@
 //! The walk of a backup: a source and the parent's tree in lock-step, with a stack of its own. Each directory is
 //! written when all that is in it has been.
 
+use std::thread::Scope;
+
 use crate::base::{ChunkId, Counter, Monitor, Problem, Timestamp};
 use crate::repo::{ChunkSink, Era, Indexed, Totals};
 use crate::tree::{
@@ -9,6 +11,7 @@ use crate::tree::{
 };
 
 use super::BackupRequest;
+use super::ahead::Ahead;
 use super::count::{NOTHING, count_entry};
 use super::links::{Linked, Links};
 use crate::ops::OpError;
@@ -39,6 +42,8 @@ pub struct Walker<'a, S: Source> {
     has_lost: bool,
     /// While it lasts, what the parent's tree needs is known to be in the local index.
     whole: Option<Era>,
+    /// Where the source is listed by another thread.
+    ahead: Option<Ahead<S::Place>>,
     /// Of what is being worked on, below the root.
     path: Vec<u8>,
 }
@@ -83,6 +88,7 @@ impl<'a, S: Source> Walker<'a, S> {
             path: Vec::new(),
             has_lost,
             whole: None,
+            ahead: None,
         }
     }
 
@@ -91,7 +97,14 @@ impl<'a, S: Source> Walker<'a, S> {
         Self { whole, ..self }
     }
 
-    pub fn run(mut self, base: Option<&Node>) -> Result<Made, OpError> {
+    pub fn run(self, base: Option<&Node>) -> Result<Made, OpError> {
+        std::thread::scope(|scope| self.run_in(scope, base))
+    }
+
+    fn run_in<'scope>(mut self, scope: &'scope Scope<'scope, '_>, base: Option<&Node>) -> Result<Made, OpError>
+    where
+        'a: 'scope,
+    {
         let mut root = self.source.root()?;
         root.known = root.known && self.is_sound(&root.node)?;
         self.count(&root.node, root.known);
@@ -102,7 +115,10 @@ impl<'a, S: Source> Walker<'a, S> {
             self.made.root = root.node;
             return Ok(self.made);
         }
-        let listing = self.source.list(&root)?;
+        if self.source.lists_ahead() {
+            self.ahead = Ahead::start(scope, self.source, &root, self.has_lost);
+        }
+        let listing = self.list(&root)?;
         let mut stack = vec![self.frame(root.node, listing, base, 0)];
         while let Some(frame) = stack.last_mut() {
             self.monitor.check()?;
@@ -131,6 +147,11 @@ impl<'a, S: Source> Walker<'a, S> {
         Frame { node, pairs, builder: DirBuilder::new(self.sink), above }
     }
 
+    /// The entries of the root, or of the directory that was met last.
+    fn list(&self, dir: &Entry<S::Place>) -> Result<Entries<'a, S::Place>, TreeError> {
+        self.ahead.as_ref().map_or_else(|| self.source.list(dir), Ahead::list)
+    }
+
     /// Deals with one entry of the directory on top of the stack.
     fn meet(
         &mut self,
@@ -143,9 +164,10 @@ impl<'a, S: Source> Walker<'a, S> {
             self.path.push(b'/');
         }
         self.path.extend_from_slice(entry.name());
+        self.source.complete(&mut entry);
         entry.known = entry.known && self.is_sound(&entry.node)?;
         if entry.node.is_dir() && !entry.known {
-            match self.source.list(&entry) {
+            match self.list(&entry) {
                 Ok(listing) => {
                     self.count(&entry.node, false);
                     self.tell(entry.problem.as_deref())?;
@@ -182,7 +204,7 @@ impl<'a, S: Source> Walker<'a, S> {
     }
 
     /// The entry's node with its data stored; `None` where it cannot be had.
-    fn complete(&mut self, entry: Entry<S::Place>, base: Option<&Node>) -> Result<Option<Node>, OpError> {
+    fn complete(&mut self, mut entry: Entry<S::Place>, base: Option<&Node>) -> Result<Option<Node>, OpError> {
         self.monitor.current(&self.path);
         if entry.known || !matches!(entry.node.body, Body::File(_)) {
             self.made.taken_over |= entry.node.is_dir();
@@ -199,6 +221,9 @@ impl<'a, S: Source> Walker<'a, S> {
         if let Some(Linked { content, stamp }) = self.links.take(&entry.node.meta) {
             return Ok(Some(self.read_file(entry, content, stamp)?));
         }
+        if self.ahead.is_some() {
+            self.look_again(&mut entry);
+        }
         let before = Timestamp::now();
         match self.read(&entry) {
             Ok(content) => {
@@ -212,6 +237,15 @@ impl<'a, S: Source> Walker<'a, S> {
             }
             Err(OpError::Tree(error)) => self.leave_out(error).map(|()| None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Brings up to date what was seen of a file a while ago: that it changed since is no change while it is read.
+    fn look_again(&self, entry: &mut Entry<S::Place>) {
+        // One that is gone shows when it is opened.
+        if let Ok(Some(now)) = self.source.settled(entry) {
+            let meta = &mut entry.node.meta;
+            *meta = Meta { xattrs: std::mem::take(&mut meta.xattrs), ..now };
         }
     }
 

@@ -10,8 +10,14 @@ use crate::tree::{Meta, Stamp};
 /// Everything, extended attributes too, and what could not be had of those.
 pub(super) fn read(stat: &Stat, of: &Of<'_>, source: &DiskSource) -> (Meta, Option<String>) {
     let (xattrs, problem) = xattrs::read(of);
+    (Meta { xattrs, ..shown(stat, source) }, problem)
+}
+
+/// Everything but extended attributes.
+pub(super) fn shown(stat: &Stat, source: &DiskSource) -> Meta {
     let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let meta = Meta {
+    // A file's content is a placeholder of no length, and its size is what was seen; the backup makes them agree.
+    Meta {
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
@@ -19,17 +25,7 @@ pub(super) fn read(stat: &Stat, of: &Of<'_>, source: &DiskSource) -> (Meta, Opti
         group: source.owners.group(stat.st_gid),
         nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
         blocks: stat.st_blocks as u64,
-        xattrs,
         link: (!is_dir && stat.st_nlink > 1).then(|| link(stat, source.device)),
-        ..changing(stat)
-    };
-    // A file's content is a placeholder of no length, and its size is what was seen; the backup makes them agree.
-    (meta, problem)
-}
-
-/// What tells whether a file changed.
-pub(super) fn changing(stat: &Stat) -> Meta {
-    Meta {
         mtime: time(stat.st_mtime, stat.st_mtime_nsec),
         size: stat.st_size as u64,
         stamp: Some(Stamp { ctime: time(stat.st_ctime, stat.st_ctime_nsec), inode: stat.st_ino }),

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::dir::{Dir, LOOK, Rules};
 use super::ignores::{FILE_MOST, Ignores};
+use super::xattrs::Of;
 use super::{DiskPlace, DiskSource, attributes};
 use crate::tree::{Body, Content, DirRef, Entry, Node, TreeError};
 
@@ -222,8 +223,11 @@ impl<'a> Listing<'a> {
             FileType::Socket => Body::Socket,
             FileType::Unknown => return Err(failed(io::Error::other("a file of a kind that is not known"))),
         };
-        let of = super::xattrs::Of::Entry(fd.as_fd(), name, self.source.access);
-        let (meta, problem) = attributes::read(&stat, &of, self.source);
+        let (meta, problem) = if self.source.ahead {
+            (attributes::shown(&stat, self.source), None)
+        } else {
+            attributes::read(&stat, &Of::Entry(fd.as_fd(), name, self.source.access), self.source)
+        };
         // The first directory on a way that is wanted whole tells which device is meant.
         let device = match (filters.one_file_system, &below) {
             (false, _) | (true, Some(Some(_))) => None,

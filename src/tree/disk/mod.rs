@@ -42,6 +42,8 @@ pub struct DiskSource {
     /// The root's filesystem.
     device: u64,
     euid: u32,
+    /// Whether listings leave out extended attributes.
+    ahead: bool,
 }
 
 /// Where an entry is on disk.
@@ -76,7 +78,12 @@ impl DiskSource {
         let device = fstat(&root).map_err(failed)?.st_dev;
         let access = Access::find(&root);
         let euid = rustix::process::geteuid().as_raw();
-        Ok(Self { named, filters, pool: Pool::new(), owners: Owners::default(), access, device, euid })
+        Ok(Self { named, filters, pool: Pool::new(), owners: Owners::default(), access, device, euid, ahead: false })
+    }
+
+    /// To be listed ahead of what becomes of the entries.
+    pub fn ahead(self) -> Self {
+        Self { ahead: true, ..self }
     }
 
     /// The absolute path of the root.
@@ -175,13 +182,28 @@ impl Source for DiskSource {
         }
     }
 
+    fn lists_ahead(&self) -> bool {
+        self.ahead
+    }
+
+    fn complete(&self, entry: &mut Entry<DiskPlace>) {
+        let Some(parent) = entry.place.parent.as_ref().filter(|_| self.ahead) else { return };
+        let read = || -> io::Result<_> {
+            Ok(xattrs::read(&Of::Entry(parent.fd(&self.pool)?.as_fd(), &c_name(&entry.node.name)?, self.access)))
+        };
+        match read() {
+            Ok((xattrs, problem)) => (entry.node.meta.xattrs, entry.problem) = (xattrs, problem),
+            Err(error) => entry.problem = Some(format!("extended attributes cannot be listed: {error}")),
+        }
+    }
+
     fn settled(&self, file: &Entry<DiskPlace>) -> Result<Option<Meta>, TreeError> {
         let stat = || -> io::Result<_> {
             let Some(parent) = &file.place.parent else { return Err(Errno::ISDIR.into()) };
             Ok(statat(&parent.fd(&self.pool)?, &c_name(&file.node.name)?, LOOK)?)
         };
         match stat() {
-            Ok(stat) => Ok(Some(attributes::changing(&stat))),
+            Ok(stat) => Ok(Some(attributes::shown(&stat, self))),
             Err(error) => Err(TreeError::io(self.path_of(file), error)),
         }
     }
