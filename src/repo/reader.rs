@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Weighter};
 
+use super::buffers::Buffers;
 use super::index::{BlockPlace, IndexTotals, LocalIndex, Location, PackNumber};
 use super::lost;
 use super::pack;
@@ -21,6 +22,10 @@ use crate::store::{Kind, ObjectName, StoreError};
 
 /// Bytes of decoded blocks that are kept unless told otherwise.
 const BLOCK_CACHE: u64 = 64 << 20;
+/// Buffers of decoded blocks that are kept when nobody needs the block any more, and of which lengths: shorter ones
+/// cost little to make, since the allocator does not map them one by one, and few are longer.
+const SPARE: usize = 4;
+const SPARE_BYTES: std::ops::RangeInclusive<usize> = 128 << 10..=1 << 20;
 /// Bytes of packs' block tables and keys that are kept.
 const PACK_CACHE: u64 = 8 << 20;
 
@@ -39,6 +44,7 @@ struct Reader {
     index: LocalIndex,
     packs: Cache<PackNumber, Arc<OpenPack>, PackWeight>,
     blocks: Cache<(PackNumber, u32), Arc<Block>, BlockWeight>,
+    spare: Arc<Buffers>,
     /// The last pack that was read by its parity: where one of its blocks is damaged, others often are.
     cured: Mutex<Option<(PackId, Arc<Vec<u8>>)>>,
 }
@@ -57,6 +63,16 @@ struct Block {
     plain: Range<usize>,
     /// Where chunks begin that were found to be what their ids say.
     verified: Mutex<HashSet<u32>>,
+    /// Where `bytes` goes in the end.
+    spare: Arc<Buffers>,
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if SPARE_BYTES.contains(&self.bytes.capacity()) {
+            self.spare.put_back(std::mem::take(&mut self.bytes));
+        }
+    }
 }
 
 impl AsRef<[u8]> for Block {
@@ -90,6 +106,7 @@ impl Indexed {
             index,
             packs: cache(PACK_CACHE, 2 << 10, PackWeight),
             blocks: cache(BLOCK_CACHE, 128 << 10, BlockWeight),
+            spare: Arc::new(Buffers::new(SPARE)),
             cured: Mutex::default(),
         };
         Self { reader: Arc::new(reader), prefetch: OnceLock::new() }
@@ -359,7 +376,7 @@ impl Reader {
             return Err(damaged(format!("{} of {} bytes read", sealed.len(), place.sealed_len)));
         }
         let (key, repository) = (&pack.key, self.repository.id());
-        let mut plain = Vec::new();
+        let mut plain = self.spare.get_for(place.plain_len as usize);
         let opened = pack::open_block_in_place(key, &repository, ordinal, &mut sealed, place.plain_len, &mut plain);
         let (bytes, plain) = match opened.map_err(damaged)? {
             Some(place) => (sealed, place),
@@ -368,7 +385,7 @@ impl Reader {
                 (plain, whole)
             }
         };
-        Ok(Arc::new(Block { bytes, plain, verified: Mutex::default() }))
+        Ok(Arc::new(Block { bytes, plain, verified: Mutex::default(), spare: Arc::clone(&self.spare) }))
     }
 }
 
