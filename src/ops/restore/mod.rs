@@ -35,8 +35,8 @@ use crate::tree::{Node, Stored};
 
 use super::{OpError, Patterns};
 
-/// Entries that wait for a thread.
-const QUEUE: usize = 128;
+/// Batches of entries that wait for a thread.
+const QUEUE: usize = 4;
 const THREADS_MOST: usize = 8;
 
 /// What is restored, where to and how.
@@ -186,7 +186,7 @@ impl RestorePlan {
             monitor.expect(Counter::Bytes, self.node.dir().map_or(self.node.meta.size, |dir| dir.bytes));
         }
         let stop = AtomicBool::new(false);
-        let (jobs, queue) = crossbeam_channel::bounded::<Job>(QUEUE);
+        let (jobs, queue) = crossbeam_channel::bounded::<Vec<Job>>(QUEUE);
         // As many reports wait as jobs do, and a few more: the walk takes them before each entry.
         let (tell, reports) = crossbeam_channel::unbounded::<Report>();
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(THREADS_MOST);
@@ -197,7 +197,7 @@ impl RestorePlan {
                     let mut worker = Worker { shared, data: Data::new(repo, stored, monitor) };
                     // A walk that has ended takes no reports, and wants none.
                     let mut report = |report| drop(tell.send(report));
-                    for job in queue {
+                    for job in queue.into_iter().flatten() {
                         if stop.load(Ordering::Relaxed) {
                             job.give_up();
                         } else {

@@ -19,6 +19,7 @@ impl Walker<'_, '_> {
 
     /// Waits for the jobs that were handed out.
     pub(super) fn wait(&mut self) -> Result<(), OpError> {
+        self.hand_over()?;
         // Without a sender, the workers end when the queue is empty, and then there are no more reports.
         self.jobs = crossbeam_channel::bounded(0).0;
         while let Ok(report) = self.reports.recv() {

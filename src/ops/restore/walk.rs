@@ -20,6 +20,11 @@ use crate::tree::{DirRef, Listing, Node, Start, Stored};
 /// Directories nearer to the place being worked at than this keep their descriptors.
 const OPEN_MOST: usize = 64;
 
+/// A thread takes so many entries, or so many bytes of data, at a time: about what is in one block. Else all threads
+/// would want the same block at the same time, and wait for the one that decodes it.
+const BATCH_JOBS: usize = 24;
+const BATCH_BYTES: u64 = 512 << 10;
+
 /// Where a directory of the snapshot is in the target.
 pub(super) enum Place {
     Open(Arc<Dir>),
@@ -45,8 +50,10 @@ pub struct Walker<'a, 'e> {
     pub(super) stored: &'a Stored,
     pub(super) monitor: &'a dyn Monitor,
     pub(super) each: &'e mut dyn FnMut(&Step<'_>) -> Result<(), OpError>,
-    pub(super) jobs: Sender<Job>,
+    pub(super) jobs: Sender<Vec<Job>>,
     pub(super) reports: Receiver<Report>,
+    /// What the next thread that has nothing to do gets, and how many bytes of data that is.
+    batch: (Vec<Job>, u64),
     stack: Vec<Frame<'a>>,
     pub(super) path: Vec<u8>,
     /// Files of which not all names were met yet.
@@ -78,11 +85,11 @@ impl<'a, 'e> Walker<'a, 'e> {
         stored: &'a Stored,
         monitor: &'a dyn Monitor,
         each: &'e mut dyn FnMut(&Step<'_>) -> Result<(), OpError>,
-        jobs: Sender<Job>,
+        jobs: Sender<Vec<Job>>,
         reports: Receiver<Report>,
     ) -> Self {
-        let (stack, path, links, summary) = Default::default();
-        Self { shared, stored, monitor, each, jobs, reports, stack, path, links, summary }
+        let (batch, stack, path, links, summary) = Default::default();
+        Self { shared, stored, monitor, each, jobs, reports, batch, stack, path, links, summary }
     }
 
     /// Walks everything and hands out jobs; the reports on the last of them are still to come.
@@ -306,9 +313,17 @@ impl<'a, 'e> Walker<'a, 'e> {
         let link = self.link(&node);
         let fd = dir.fd().map_err(|source| OpError::Target { path: dir.path.clone(), source })?;
         let job = Job { dir: dir.clone(), fd, path: self.path.clone(), node, link };
-        // The workers live as long as this walk does.
+        let (batch, bytes) = &mut self.batch;
+        *bytes = bytes.saturating_add(job.node.meta.size);
+        batch.push(job);
+        if batch.len() >= BATCH_JOBS || *bytes >= BATCH_BYTES { self.hand_over() } else { Ok(()) }
+    }
+
+    /// Gives the workers what was gathered for them. They live as long as this walk does.
+    pub(super) fn hand_over(&mut self) -> Result<(), OpError> {
+        let (batch, _) = std::mem::take(&mut self.batch);
         self.jobs
-            .send(job)
+            .send(batch)
             .map_err(|_| OpError::System { what: "worker threads", source: io::Error::other("they ended early") })
     }
 
