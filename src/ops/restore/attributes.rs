@@ -103,14 +103,45 @@ impl Attributes {
     /// # Errors
     /// What could not be set, after trying everything.
     pub fn apply(&self, handle: Handle<'_>, node: &Node, with_time: bool) -> Result<Deviation, String> {
+        let stat = handle.stat().map_err(|error| error.to_string())?;
+        let deviation = self.of_stat(&stat, node);
+        self.set(handle, node, (&stat, deviation), &|| handle.xattrs(), with_time)
+    }
+
+    /// The same for a file that was just made, of which `stat` is from before anything was written to it; in a
+    /// directory that is bare, it is known to have no extended attributes.
+    ///
+    /// # Errors
+    /// As `apply`.
+    pub fn apply_to_new(
+        &self,
+        file: &OwnedFd,
+        stat: &Stat,
+        bare: bool,
+        node: &Node,
+        with_time: bool,
+    ) -> Result<Deviation, String> {
+        let handle = Handle::Open(file);
+        let deviation = Deviation { mtime: true, ..self.of_stat(stat, node) };
+        let xattrs = || if bare { Ok(Vec::new()) } else { handle.xattrs() };
+        self.set(handle, node, (stat, deviation), &xattrs, with_time)
+    }
+
+    /// Of what deviates, extended attributes are looked at here: a new owner may take some away.
+    fn set(
+        &self,
+        handle: Handle<'_>,
+        node: &Node,
+        (stat, mut deviation): (&Stat, Deviation),
+        xattrs: &dyn Fn() -> io::Result<Vec<Xattr>>,
+        with_time: bool,
+    ) -> Result<Deviation, String> {
         let mut wrong = Vec::new();
         let mut note = |what: &str, result: io::Result<()>| {
             if let Err(error) = result {
                 wrong.push(format!("{what}: {error}"));
             }
         };
-        let stat = handle.stat().map_err(|error| error.to_string())?;
-        let mut deviation = self.of_stat(&stat, node);
         if deviation.owner {
             let (uid, gid) = self.owner(node);
             note("owner", handle.chown(uid, gid));
@@ -118,7 +149,7 @@ impl Attributes {
             // A user may give files to groups of his; that others are refused is no news.
             let _ = handle.chown(stat.st_uid, self.owner(node).1);
         }
-        match handle.xattrs() {
+        match xattrs() {
             Ok(there) if differ(&there, &node.meta.xattrs) => {
                 deviation.xattrs = true;
                 note("extended attributes", handle.set_xattrs(&there, &node.meta.xattrs));
@@ -269,6 +300,15 @@ impl Handle<'_> {
                 path
             }
         }
+    }
+}
+
+/// Whether files that are made in this directory get no attributes from it. One that was itself just made has, by
+/// itself, all that it hands down.
+pub fn hands_nothing_down(dir: &OwnedFd) -> bool {
+    match sized(|buffer| flistxattr(dir, buffer)) {
+        Ok(names) => names.split(|&byte| byte == 0).all(|name| name.is_empty() || is_of_the_system(name)),
+        Err(error) => error == Errno::NOTSUP,
     }
 }
 

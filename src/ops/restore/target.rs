@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{AtFlags, Dir as Reader, FileType, Mode, OFlags, Stat, fstat, openat, statat, unlinkat};
 use rustix::io::Errno;
 
+use super::attributes::hands_nothing_down;
 use crate::tree::Node;
 
 const DIRECTORY: OFlags =
@@ -23,6 +24,9 @@ pub struct Dir {
     identity: (u64, u64),
     /// Its permissions before it was made usable for its owner.
     mode: u32,
+    /// Whether it was made by this restore, is its owner's alone until it is finished, and hands nothing down to what
+    /// is made in it: no access lists, no other attributes.
+    bare: bool,
     /// `None` while parked.
     fd: Mutex<Option<Arc<OwnedFd>>>,
     /// Whether something that was asked for is in it, or it is itself.
@@ -40,7 +44,17 @@ impl Dir {
     ) -> io::Result<Self> {
         let identity = identity(&fd)?;
         let (fd, selected) = (Mutex::new(Some(Arc::new(fd))), selected.into());
-        Ok(Self { node, path, parent, identity, mode, fd, selected })
+        Ok(Self { node, path, parent, identity, mode, bare: false, fd, selected })
+    }
+
+    /// The same, of one that this restore has just made, with no permissions but its owner's.
+    pub fn made(node: Arc<Node>, path: Vec<u8>, parent: Arc<Dir>, fd: OwnedFd) -> io::Result<Self> {
+        let bare = hands_nothing_down(&fd);
+        Ok(Self { bare, ..Self::new(node, path, Some(parent), fd, 0o700, true)? })
+    }
+
+    pub fn is_bare(&self) -> bool {
+        self.bare
     }
 
     pub fn fd(&self) -> io::Result<Arc<OwnedFd>> {

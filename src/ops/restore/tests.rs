@@ -259,6 +259,56 @@ fn symlinks_planted_in_the_target_lead_nowhere() {
 }
 
 #[test]
+fn what_is_put_into_a_directory_that_was_just_made_is_dealt_with_as_anywhere() {
+    let (place, source, root, target) = backed_up(|dir| {
+        fs::create_dir(dir.join("dir")).unwrap();
+        ["file", "link", "same"].iter().for_each(|name| fs::write(dir.join("dir").join(name), *name).unwrap());
+    });
+    let outside = place.dir("outside").join("file");
+    fs::write(&outside, "kept").unwrap();
+    let (made, watch) = (target.join("dir"), Watch::new());
+    let mut each = |step: &Step<'_>| {
+        if step.path == b"dir" {
+            assert_eq!(step.action, Action::Create);
+            fs::write(made.join("file"), "planted, and longer").unwrap();
+            fs::write(made.join("same"), "same").unwrap();
+            symlink(&outside, made.join("link")).unwrap();
+        }
+        Ok(())
+    };
+    let plan = plan(&place, &root, to(&target));
+    let summary = plan.run(&mut each, &*watch).unwrap();
+    assert_eq!((summary.problems, summary.updated, summary.replaced), (0, 1, 1), "{:?}", watch.told());
+    assert_eq!(plan.verify(&*watch).unwrap().problems, 0, "{:?}", watch.told());
+    assert_eq!(rsync_differences(&source, &target), "");
+    assert_eq!(fs::read(&outside).unwrap(), b"kept");
+}
+
+#[test]
+fn what_the_target_hands_down_to_new_files_does_not_stay_on_them() {
+    let (place, source, root, target) = backed_up(|dir| {
+        fs::create_dir_all(dir.join("dir/below")).unwrap();
+        for (name, mode) in [("file", 0o644), ("dir/none", 0o000), ("dir/below/all", 0o777), ("dir/read", 0o444)] {
+            fs::write(dir.join(name), name).unwrap();
+            fs::set_permissions(dir.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+    });
+    // rwx for the owner, for user 1234 and for the group, nothing for others.
+    let entries = [(1u16, 7u16, u32::MAX), (2, 7, 1234), (4, 7, u32::MAX), (16, 7, u32::MAX), (32, 0, u32::MAX)];
+    let mut list = 2u32.to_le_bytes().to_vec();
+    for (tag, bits, id) in entries {
+        list.extend([&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat());
+    }
+    let (name, flags) = ("system.posix_acl_default", rustix::fs::XattrFlags::empty());
+    rustix::fs::setxattr(&target, name, &list, flags).unwrap();
+    let (summary, _) = run(&place, &root, to(&target), &Watch::new());
+    assert_eq!(summary.problems, 0);
+    assert_eq!(rsync_differences(&source, &target), "");
+    let watch = Watch::new();
+    assert_eq!(plan(&place, &root, to(&target)).verify(&*watch).unwrap().problems, 0, "{:?}", watch.told());
+}
+
+#[test]
 fn fifos_and_devices_in_the_place_of_files_are_not_opened() {
     let (place, source, root, target) = backed_up(|dir| fs::write(dir.join("file"), "data").unwrap());
     rustix::fs::mknodat(rustix::fs::CWD, target.join("file"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)

@@ -279,7 +279,7 @@ impl<'a, 'e> Walker<'a, 'e> {
         }
         mkdirat(&fd, &node.name[..], Bits::RWXU)?;
         let new = open_dir(&fd, &node.name, true)?;
-        let dir = Dir::new(node.clone(), path_below(parent, node), Some(parent.clone()), new, 0o700, true)?;
+        let dir = Dir::made(node.clone(), path_below(parent, node), parent.clone(), new)?;
         Ok((action, Place::Open(Arc::new(dir))))
     }
 

@@ -118,6 +118,13 @@ impl Worker<'_> {
 
     fn entry(&mut self, job: &Job) -> Result<Done, Failure> {
         let dir = job.fd.clone();
+        if let (Mode::Run, true, Body::File(content)) = (self.shared.mode, job.dir.is_bare(), &job.node.body) {
+            match self.create_file(&dir, job, content) {
+                // Somebody else has put it there.
+                Err(Failure::Data(DataError::Target(error))) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => return other,
+            }
+        }
         let there = look(&dir, &job.node.name)?;
         let done = match (&job.node.body, there) {
             (_, None) => {
@@ -247,11 +254,13 @@ impl Worker<'_> {
 
     fn create_file(&mut self, dir: &OwnedFd, job: &Job, content: &Content) -> Result<Done, Failure> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(dir, &job.node.name[..], flags, Bits::RUSR | Bits::WUSR)?;
+        let bare = job.dir.is_bare();
+        let file = openat(dir, &job.node.name[..], flags, first_mode(&job.node, bare))?;
         let stat = fstat(&file)?;
         let wrote = self.data.write(&file, content)?;
-        let deviation = self.finish(Handle::Open(&file), job, wrote.damage.is_none());
-        let wrong = wrong_with(&wrote, deviation.err());
+        let whole = wrote.damage.is_none();
+        let set = self.shared.attributes.apply_to_new(&file, &stat, bare, &job.node, whole);
+        let wrong = wrong_with(&wrote, set.err());
         Ok(Done { action: Action::Create, written: wrote.bytes, file: Some((stat.st_dev, stat.st_ino)), wrong })
     }
 
@@ -294,6 +303,15 @@ impl Worker<'_> {
             Err(Failure::Other("another file took the place of its first name".to_owned()))
         }
     }
+}
+
+/// The permissions that a file is made with. Where nobody else can get at it meanwhile, they are those it is to have,
+/// unless a new owner would take some away, or they would forbid setting its attributes.
+fn first_mode(node: &Node, bare: bool) -> Bits {
+    let owners = Bits::RUSR | Bits::WUSR;
+    let mode = Bits::from_raw_mode(node.meta.mode);
+    let lasting = node.meta.mode & 0o7000 == 0 && (mode.contains(owners) || node.meta.xattrs.is_empty());
+    if bare && lasting { mode } else { owners }
 }
 
 pub const IN_THE_WAY: &str = "a directory that is not empty is in its place";
