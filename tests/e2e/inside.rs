@@ -111,7 +111,7 @@ fn a_users_overlay_is_his_commands_alone() {
     let Some(world) = of_user() else { return };
     let point = world.mkdir("point");
     let script = format!(
-        "cd '{}'; echo here >file; echo begun >'{}'; grep -c snapfold: /proc/self/mounts; id -un
+        "cd '{}'; echo here >file; echo begun >'{}'; grep -c \" $PWD overlay \" /proc/self/mounts; id -un
          grep CapEff /proc/self/status; until [ -e '{}' ]; do sleep 0.05; done",
         point.display(),
         world.path("begun").display(),
