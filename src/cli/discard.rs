@@ -57,7 +57,7 @@ impl Discard {
         let mut out = Out::new();
         for info in infos {
             if info.new.keeper.is_overlay() && !stage::is_held(&info.dir) {
-                take_over(&info.dir)?;
+                take_over(&info.dir, info.new.keeper)?;
             }
             stage::discard(&info)?;
             if session.style().json {

@@ -13,7 +13,7 @@ use super::session::Session;
 use crate::mount::control::{ControlError, Request, stage_at};
 use crate::mount::overlay::take_over;
 use crate::mount::{MountError, mounts_below, unmount};
-use crate::view::stage::is_held;
+use crate::view::stage::{Keeper, is_held};
 
 /// Unmount a mount or a stage; of a stage, wait for its snapshot
 ///
@@ -40,7 +40,7 @@ impl Umount {
         match stage_at(&point) {
             // An overlay stays when its daemon is gone, and most of it still answers.
             Ok(dir) if !is_held(&dir) => {
-                take_over(&dir)?;
+                take_over(&dir, Keeper::Overlay)?;
                 Err(receipt::dead(&point))
             }
             Ok(dir) => receipt::ask(&dir, Request::Unmount, session.style())

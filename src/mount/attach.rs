@@ -16,7 +16,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use super::overlay::{StillError, take_over};
 use super::session::{MountError, SessionOptions};
 use super::table::{Mounted, TYPE, mounts_at};
-use crate::view::stage::is_held;
+use crate::view::stage::{Keeper, is_held};
 
 const DEVICE: &str = "/dev/fuse";
 const HELPER: &str = "fusermount3";
@@ -243,7 +243,7 @@ pub fn check_mountpoint(point: &Path, nonempty: bool) -> Result<PathBuf, MountEr
 
 /// An overlay outlives its daemon.
 fn take_over_at(point: &Path, dir: &Path) -> Result<(), MountError> {
-    take_over(dir).map_err(|error| match error {
+    take_over(dir, Keeper::Overlay).map_err(|error| match error {
         StillError::Written => MountError::Written { path: point.to_owned() },
         StillError::Io(source) => MountError::Io { path: point.to_owned(), source },
     })

@@ -86,7 +86,7 @@ pub fn open_any(repo: &Arc<Indexed>, home: StageHome) -> Result<AnyStage, Commit
         return Ok(AnyStage::Journaled(open_stage(repo, home)?));
     }
     let base = open_base(repo, &home)?;
-    take_over(home.dir())?;
+    take_over(home.dir(), home.info().new.keeper)?;
     let dress = |dir: &File, root: &Node| crate::ops::set_attributes(dir, root);
     Ok(AnyStage::Overlay(OverlayStage::open(home, base, dress)?))
 }

@@ -343,6 +343,37 @@ fn an_overlay_whose_daemon_was_killed_is_resumed_committed_or_discarded() {
     }
 }
 
+/// Runs `script` in a namespace of mounts that has private copies of all there are, until it is killed.
+fn elsewhere(script: &str) -> std::process::Child {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "bash", "-euc", &format!("{script}; exec sleep 600")]);
+    let child = command.spawn().expect("unshare");
+    let process = PathBuf::from(format!("/proc/{}", child.id()));
+    let is_ready = || fs::read(process.join("cmdline")).is_ok_and(|line| line == b"sleep\x00600\x00");
+    wait_until("the other namespace is there", is_ready);
+    child
+}
+
+#[test]
+fn an_overlay_whose_daemon_was_killed_is_committed_whatever_copies_other_namespaces_have() {
+    if !root() {
+        return;
+    }
+    let world = World::with_repository();
+    let stage = world.stage(&["--overlay"]);
+    fs::write(stage.join("file"), "written").expect("write");
+    let mut looks_on = elsewhere("true");
+    let mut writes = elsewhere(&format!("exec 3>'{}'", stage.join("open").display()));
+    killed(&stage);
+    let id = stages(&world)[0].clone();
+    world.fails(&["commit", &id], 1, "can still be written to");
+    writes.kill().and_then(|()| writes.wait()).expect("kill");
+    world.ok(&["commit", &id]);
+    assert_eq!(world.ok(&["cat", "latest:/file"]).stdout, "written");
+    assert!(!mounts().contains(&stage.path().to_owned()));
+    looks_on.kill().and_then(|()| looks_on.wait()).expect("kill");
+}
+
 #[test]
 fn a_commit_of_an_overlay_killed_at_any_moment_ends_as_one_snapshot() {
     if !root() {

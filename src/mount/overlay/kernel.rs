@@ -135,39 +135,63 @@ impl Overlay {
     /// # Errors
     /// `Written` while files are open for writing.
     pub fn make_read_only(&self) -> Result<(), StillError> {
-        let flags = FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC;
-        let context = rustix::mount::fspick(&self.held, "", flags).map_err(io::Error::from)?;
-        rustix::mount::fsconfig_set_flag(&context, "ro").map_err(io::Error::from)?;
-        match rustix::mount::fsconfig_reconfigure(&context) {
-            Ok(()) => Ok(()),
-            Err(rustix::io::Errno::BUSY) => Err(StillError::Written),
-            Err(error) => Err(StillError::Io(error.into())),
-        }
+        make_read_only(&self.held)
+    }
+}
+
+/// Has the kernel refuse all changes to the filesystem of a directory, in every namespace.
+fn make_read_only(dir: &OwnedFd) -> Result<(), StillError> {
+    let flags = FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC;
+    let context = rustix::mount::fspick(dir, "", flags).map_err(io::Error::from)?;
+    rustix::mount::fsconfig_set_flag(&context, "ro").map_err(io::Error::from)?;
+    match rustix::mount::fsconfig_reconfigure(&context) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::BUSY) => Err(StillError::Written),
+        Err(error) => Err(StillError::Io(error.into())),
     }
 }
 
 /// Takes away what a daemon that was killed left mounted of the stage in `dir`.
 ///
 /// # Errors
-/// `Written` where programs still write to it, or another namespace of mounts has it.
-pub fn take_over(dir: &Path) -> Result<(), StillError> {
+/// `Written` where programs still write to it.
+pub fn take_over(dir: &Path, keeper: Keeper) -> Result<(), StillError> {
     // Left by a daemon that was killed between two calls.
     let lower = dir.join("lower");
     for _ in mounts_at(&lower) {
         rustix::mount::unmount(&lower, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).map_err(io::Error::from)?;
     }
     let is_ours = |mount: &Mounted| mount.stage_dir().as_deref() == Some(dir);
-    // A command that outlives the daemon that ran it has a namespace of its own.
-    if is_elsewhere(is_ours)? {
+    // A command may outlive the daemon that ran it, in a namespace that cannot be reached.
+    if keeper == Keeper::PrivateOverlay && is_elsewhere(is_ours)? {
         return Err(StillError::Written);
     }
     let mut devices: Vec<String> = all()?.into_iter().filter(is_ours).map(|mount| mount.device).collect();
     devices.dedup();
     for device in devices {
         log::info!("{}: clearing away the mount of a daemon that is gone", dir.display());
+        // Whatever has a namespace of its own has copies of the mounts there were when it began.
+        if is_elsewhere(|mount| mount.device == device)?
+            && let Some(root) = root_of(&device)?
+        {
+            make_read_only(&root)?;
+        }
         take_away(&device, Duration::ZERO)?;
     }
     Ok(())
+}
+
+/// The root of a filesystem that is mounted here, where nothing else is mounted over it.
+fn root_of(device: &str) -> io::Result<Option<OwnedFd>> {
+    for mount in all()?.into_iter().filter(|mount| mount.device == device) {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let Ok(root) = rustix::fs::open(&mount.place, flags, Mode::empty()) else { continue };
+        let number = rustix::fs::fstat(&root)?.st_dev;
+        if format!("{}:{}", libc::major(number), libc::minor(number)) == device {
+            return Ok(Some(root));
+        }
+    }
+    Ok(None)
 }
 
 fn take_away(device: &str, patience: Duration) -> Result<(), StillError> {
