@@ -7,6 +7,7 @@ mod cache;
 mod cat;
 mod check;
 mod commit;
+mod commit_monitor;
 mod config;
 mod copy;
 mod daemon;

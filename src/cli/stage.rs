@@ -8,17 +8,17 @@ use std::sync::{Arc, OnceLock};
 use clap::{Args, ValueHint};
 use rustix::process::geteuid;
 
+use super::commit_monitor::CommitMonitor;
 use super::daemon::{self, Readiness, Side};
 use super::failure::{Done, Failure, shown_path};
 use super::inside::Inside;
 use super::mount::{print, tell_manager};
 use super::mountpoint::{self, MountFlags};
 use super::output::{Object, Style};
-use super::progress::Progress;
-use super::receipt::{self, COMMITTING, REMAINS};
+use super::receipt::{self, REMAINS};
 use super::session::Session;
 use super::{args, selection, signals};
-use crate::base::{Counter, Monitor, ObjectId, Problem, Timestamp};
+use crate::base::{ObjectId, Timestamp};
 use crate::host::notify::State;
 use crate::mount::commit::{AnyStage, CommitError, open_any};
 use crate::mount::namespace;
@@ -314,62 +314,6 @@ fn said(style: Style, info: &StageInfo, point: &Path) -> String {
         String::new()
     } else {
         format!("stage {} mounted at {}", info.id.short(), shown_path(point))
-    }
-}
-
-/// What the commit at a stage's end reports to: a bar that begins with the commit, or a daemon's log. A signal that
-/// ended the mount must not end the commit, too.
-struct CommitMonitor {
-    style: Option<Style>,
-    begun: OnceLock<Arc<Progress>>,
-    problems: std::sync::atomic::AtomicU64,
-}
-
-impl CommitMonitor {
-    fn new(style: Option<Style>) -> Self {
-        Self { style, begun: OnceLock::new(), problems: Default::default() }
-    }
-
-    fn progress(&self) -> Option<&Arc<Progress>> {
-        self.style.map(|style| self.begun.get_or_init(|| Progress::start(style, COMMITTING)))
-    }
-
-    fn finish(&self) {
-        if let Some(progress) = self.begun.get() {
-            progress.finish();
-        }
-    }
-
-    fn problems(&self) -> u64 {
-        self.problems.load(std::sync::atomic::Ordering::Relaxed)
-    }
-}
-
-impl Monitor for CommitMonitor {
-    fn count(&self, counter: Counter, by: u64) {
-        if let Some(progress) = self.progress() {
-            progress.count(counter, by);
-        }
-    }
-
-    fn expect(&self, counter: Counter, total: u64) {
-        if let Some(progress) = self.progress() {
-            progress.expect(counter, total);
-        }
-    }
-
-    fn current(&self, path: &[u8]) {
-        if let Some(progress) = self.progress() {
-            progress.current(path);
-        }
-    }
-
-    fn problem(&self, problem: Problem) {
-        self.problems.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        match self.progress() {
-            Some(progress) => progress.problem(problem),
-            None => log::warn!("{}: {}", super::output::shown(&problem.path), problem.message),
-        }
     }
 }
 
