@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal};
@@ -16,6 +16,7 @@ use signal_hook::iterator::Signals;
 
 use super::failure::shown_path;
 use super::signals;
+use crate::base::lock;
 
 /// How a command ended, in words where it did not end well.
 type Outcome = Result<(), String>;
@@ -26,10 +27,6 @@ pub struct Inside {
     waiting: Mutex<Option<JoinHandle<Outcome>>>,
     /// By which it gets signals, while it runs.
     process: Mutex<Option<OwnedFd>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Inside {

@@ -2,7 +2,7 @@
 //! store packs. Knows nothing of who makes the blocks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -13,7 +13,7 @@ use super::index::{LeftOut, SegmentBuilder, read_pack_entry};
 use super::pack::{ChunkEntry, Gathered, compress_block};
 use super::pending::Pending;
 use super::{Class, Indexed, RepoError, parity};
-use crate::base::{Counter, Monitor};
+use crate::base::{Counter, Monitor, lock};
 use crate::store::{Kind, ObjectName};
 
 /// A segment is stored after so many packs, chunks, or that time: what a crash leaves unlisted is bounded, and so is
@@ -54,10 +54,6 @@ pub(super) struct Packing {
 struct Listed {
     builder: SegmentBuilder,
     since: Instant,
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Counts as under way until dropped, also by a panic.

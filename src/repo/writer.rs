@@ -14,9 +14,9 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::index::Marker;
 use super::pack::ChunkEntry;
-use super::packing::{Block, Packing, UnderWay, lock};
+use super::packing::{Block, Packing, UnderWay};
 use super::{ChunkSink, Class, Indexed, Look, MAX_CHUNK, RepoError};
-use crate::base::{ChunkId, Counter, Monitor, PackId};
+use crate::base::{ChunkId, Counter, Monitor, PackId, lock};
 use crate::codec::chunker::Chunker;
 
 /// Tiny chunks fill a block by their number: tables stay short.

@@ -13,10 +13,11 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use super::{Kind, ObjectInfo, ObjectName, Space, Store, StoreError};
+use crate::base::lock;
 
 /// What is fetched at the second miss in a pack, and at each one after it.
 const SPANS: [u64; 2] = [1 << 20, 4 << 20];
@@ -241,10 +242,6 @@ fn read_checked(file: &mut File, len: Option<u64>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(size as usize);
     file.take(size).read_to_end(&mut bytes)?;
     if blake3::hash(&bytes) == blake3::Hash::from(sum) { Ok(bytes) } else { Err(rotten()) }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Store for CacheStore {
