@@ -33,6 +33,18 @@ fn of_user() -> Option<World> {
     Some(world)
 }
 
+/// What stages there are for whoever runs the tests, by their options.
+fn kinds() -> &'static [&'static [&'static str]] {
+    if root() { &[&[], &["--overlay"]] } else { &[&[]] }
+}
+
+/// The process that writes its number to `file`, once it has.
+fn pid_in(file: &Path) -> i32 {
+    let number = || fs::read_to_string(file).ok()?.strip_suffix('\n')?.parse().ok();
+    wait_until("the command runs", || number().is_some());
+    number().expect("a number")
+}
+
 fn as_user(dir: &Path, script: &str) -> String {
     let mut command = Command::new("runuser");
     command.args(["-u", USER, "--", "bash", "-euc", script]).current_dir(dir).env("LC_ALL", "C.UTF-8");
@@ -148,8 +160,7 @@ fn a_users_overlay_outlives_its_daemon_and_is_committed_resumed_or_discarded() {
             .stderr(Stdio::null())
             .spawn()
             .expect("run");
-        wait_until("the command runs", || fs::read_to_string(world.path("begun")).is_ok_and(|pid| pid.ends_with('\n')));
-        let pid: i32 = fs::read_to_string(world.path("begun")).expect("read").trim().parse().expect("a number");
+        let pid = pid_in(&world.path("begun"));
         for daemon in world.processes() {
             kill(daemon, libc::SIGKILL);
         }
@@ -184,8 +195,7 @@ fn a_users_overlay_outlives_its_daemon_and_is_committed_resumed_or_discarded() {
 fn a_stage_ends_with_its_command_as_a_snapshot() {
     let world = World::with_repository();
     let point = world.mkdir("point");
-    let kinds: &[&[&str]] = if root() { &[&[], &["--overlay"]] } else { &[&[]] };
-    for options in kinds {
+    for options in kinds() {
         // A directory that is somebody's working directory ends as well.
         let script = format!("cd '{}'; echo $$ >file; sync file; cat file", point.display());
         let said = world.ok(&inside(options, &point, &script)).stdout;
@@ -200,8 +210,7 @@ fn a_stage_whose_command_fails_or_cannot_be_run_is_no_snapshot_and_remains() {
     let world = World::with_repository();
     let point = world.mkdir("point");
     let script = format!("echo kept >'{}/file'; exit 23", point.display());
-    let kinds: &[&[&str]] = if root() { &[&[], &["--overlay"]] } else { &[&[]] };
-    for options in kinds {
+    for options in kinds() {
         let before = world.snapshots().len();
         world.fails(&inside(options, &point, &script), 1, "bash ended with exit status: 23");
         assert!(world.snapshots().len() == before && !mounts().contains(&point));
@@ -221,13 +230,10 @@ fn a_signal_ends_the_command_and_leaves_the_stage() {
     let world = World::with_repository();
     let point = world.mkdir("point");
     let script = format!("cd '{}'; echo $$ >file; exec sleep 600", point.display());
-    let kinds: &[&[&str]] = if root() { &[&[], &["--overlay"]] } else { &[&[]] };
-    for options in kinds {
+    for options in kinds() {
         let mut command = world.command(&inside(options, &point, &script));
         let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("run");
-        let written = || fs::read_to_string(point.join("file")).is_ok_and(|pid| pid.ends_with('\n'));
-        wait_until("the command runs", written);
-        let pid: i32 = fs::read_to_string(point.join("file")).expect("read").trim().parse().expect("a number");
+        let pid = pid_in(&point.join("file"));
         kill(child.id() as i32, libc::SIGTERM);
         let output = child.wait_with_output().expect("wait");
         let said = String::from_utf8_lossy(&output.stderr);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::base::ChunkId;
 use crate::repo::{ChunkSource, MemoryChunks};
 use crate::tree::{Body, ContentWriter, DirBuilder, Entry, Node, Source, Stored};
-use crate::view::stage::{Ledger, NewStage, Stage, StageHome, StagePlace, StageSource, find};
+use crate::view::stage::{Keeper, Ledger, NewStage, Stage, StageHome, StagePlace, StageSource, find};
 
 /// A state directory with one stage.
 pub struct Place {
@@ -28,8 +28,7 @@ impl Place {
     }
 
     pub fn stage(&self) -> Arc<Stage> {
-        let home =
-            StageHome::create(self.state.path(), NewStage::of_nothing(crate::view::stage::Keeper::Journal)).unwrap();
+        let home = StageHome::create(self.state.path(), NewStage::of_nothing(Keeper::Journal)).unwrap();
         Stage::open(home, self.base.clone()).unwrap()
     }
 
