@@ -226,6 +226,7 @@ class Bench:
     def user_stage(self, source, dd):
         """An ordinary user's overlay, in which the command runs that writes; its commit is part of that."""
         home = f"{self.top}/user"
+        shutil.rmtree(home, ignore_errors=True)
         os.makedirs(f"{home}/stage")
         # Where it was built may be closed to users.
         program = shutil.copy(self.snapfold.program, home)
